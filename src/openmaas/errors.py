@@ -1,0 +1,145 @@
+"""Every error that OpenMaaS raises on purpose.
+
+OpenMaaSError
+├── InvalidRequest            the caller's input is wrong; ``param`` names the field
+│   ├── UnsupportedParameter  a valid field that this model's runtime cannot honour
+│   ├── PayloadTooLarge       body, prompt or number beyond a limit
+│   └── UnsupportedMedia      content type or encoding that is not read here
+├── Unauthenticated           no key, or one that is unknown or revoked
+├── PermissionDenied          the key's scope is too small
+├── NotFound                  no such route, model, version or deployment
+│   └── ModelNotFound
+├── MethodNotAllowed
+├── Conflict                  the state of things forbids it now
+├── RateLimited               slow down; ``retry_after`` seconds
+├── Overloaded                queue full, model still loading, shutting down; ``retry_after``
+├── DeadlineExceeded          the request's time ran out
+├── WorkerFailed              the process that held the request died; ``retry_after``
+├── EngineFailed              the engine refused or broke on this request alone
+├── StorageFull
+└── RegistryError             what the operator's commands meet
+    ├── ArtifactRefused       a model file that is unsafe, damaged or of no known format
+    ├── ConversionFailed      the child process could not make a servable form of it
+    ├── SourceUnavailable     a model's source cannot be reached or does not match its sha256
+    └── ConfigurationError    a setting is unknown or out of range
+
+They carry facts, not wire formats: each wire format translates them in
+``gateway/errors.py``. ``code`` is stable and crosses process borders.
+"""
+
+from __future__ import annotations
+
+
+class OpenMaaSError(Exception):
+    """Base of all; ``message`` is safe to show to a client.
+
+    Args:
+        message: what is wrong and what to do about it; holds no secret and no prompt.
+        param: the request field at fault, if one is.
+        retry_after: seconds after which trying again makes sense, if it does.
+    """
+
+    code = "server_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class InvalidRequest(OpenMaaSError):
+    code = "invalid_request"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class PayloadTooLarge(InvalidRequest):
+    code = "payload_too_large"
+
+
+class UnsupportedMedia(InvalidRequest):
+    code = "unsupported_media"
+
+
+class Unauthenticated(OpenMaaSError):
+    code = "invalid_api_key"
+
+
+class PermissionDenied(OpenMaaSError):
+    code = "permission_denied"
+
+
+class NotFound(OpenMaaSError):
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(OpenMaaSError):
+    code = "method_not_allowed"
+
+
+class Conflict(OpenMaaSError):
+    code = "conflict"
+
+
+class RateLimited(OpenMaaSError):
+    code = "rate_limit_exceeded"
+
+
+class Overloaded(OpenMaaSError):
+    code = "overloaded"
+
+
+class DeadlineExceeded(OpenMaaSError):
+    code = "deadline_exceeded"
+
+
+class WorkerFailed(OpenMaaSError):
+    code = "worker_failed"
+
+
+class EngineFailed(OpenMaaSError):
+    code = "engine_failed"
+
+
+class StorageFull(OpenMaaSError):
+    code = "storage_full"
+
+
+class RegistryError(OpenMaaSError):
+    code = "registry_error"
+
+
+class ArtifactRefused(RegistryError):
+    code = "artifact_refused"
+
+
+class ConversionFailed(RegistryError):
+    code = "conversion_failed"
+
+
+class SourceUnavailable(RegistryError):
+    code = "source_unavailable"
+
+
+class ConfigurationError(RegistryError):
+    code = "configuration_error"
+
+
+def _tree(root: type[OpenMaaSError]) -> dict[str, type[OpenMaaSError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+BY_CODE = _tree(OpenMaaSError)
+"""Error class by its ``code``: how an error that crossed a process border is raised again."""

@@ -1,0 +1,216 @@
+"""The neutral forms that travel inside OpenMaaS: Request → Event* → a final Event.
+
+Wire formats are translated to and from these at the gateway; runtimes and tasks
+speak nothing else. The structs are encoded as msgpack arrays (gateway and worker
+are always of one version), so fields are only ever appended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+Task = Literal["chat", "embed", "predict"]
+
+
+class Record(msgspec.Struct, array_like=True, tag=True, frozen=True, kw_only=True):
+    """Base of every struct that crosses the gateway–worker border."""
+
+
+# --- what is asked -------------------------------------------------------------------
+
+
+class ToolCall(Record):
+    """A function that the model wants called."""
+
+    id: str
+    name: str
+    arguments: str  # a JSON object, as text
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class Tool(Record):
+    """A function that the model may call; ``parameters`` is a JSON schema."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] = {}
+
+
+class Sampling(Record):
+    """How tokens are drawn and when to stop. ``None`` leaves it to the model or runtime."""
+
+    max_tokens: int | None = None  # None: up to the context window and the server's limit
+    temperature: float = 1.0  # 0: greedy
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int | None = None
+    stop: list[str] = []  # never part of the answer
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}  # token id → added to its logit
+    logprobs: int | None = None  # None: none; 0: of the chosen token; k: and of k alternatives
+    json_schema: str | None = None  # the answer is JSON text that validates against it
+    ignore_eos: bool = False  # generate max_tokens whatever the model says
+
+
+class Chat(Record):
+    """A conversation to continue ``n`` times; choices are numbered 0 … n−1."""
+
+    messages: list[Message]
+    tools: list[Tool] = []
+    # "auto", "none", "required", or the name of the one function to call as "function:NAME"
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    sampling: Sampling = Sampling()
+    n: int = 1
+
+
+class Complete(Record):
+    """Raw prompts (text or token ids) to continue; choice index = prompt·n + sample."""
+
+    prompts: list[str | list[int]]
+    sampling: Sampling = Sampling()
+    n: int = 1
+    echo: bool = False  # the prompt is part of the answer, its log-probabilities too if asked
+
+
+class Embed(Record):
+    """Texts (or token ids) to embed, one vector each, of unit length."""
+
+    inputs: list[str | list[int]]
+    dimensions: int | None = None  # keep the first so many, then renormalise
+
+
+class Tensor(Record):
+    """A named array. ``data`` is row-major and little-endian, except for BYTES, whose
+    elements are each preceded by a uint32 length (Open Inference Protocol V2's form)."""
+
+    name: str
+    datatype: str  # BOOL, UINT8 … UINT64, INT8 … INT64, FP16, FP32, FP64, BYTES
+    shape: list[int]
+    data: bytes
+
+
+class Predict(Record):
+    """Inputs of an ordinary network; the first dimension of each is the batch."""
+
+    inputs: list[Tensor]
+    outputs: list[str] = []  # empty: all
+
+    @property
+    def rows(self) -> int:
+        return self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else 1
+
+
+Request = Chat | Complete | Embed | Predict
+
+
+# --- what comes back -----------------------------------------------------------------
+
+
+class Usage(Record):
+    """What a request used: tokens for language, rows for ordinary networks."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0  # those of the input that the prefix cache held
+    rows: int = 0
+
+
+class TokenLogprob(Record):
+    """Natural-log probability of a token; ``alternatives`` are (text, bytes, logprob)."""
+
+    text: str
+    bytes: bytes
+    logprob: float | None  # None: the first token of a prompt has no context
+    alternatives: list[tuple[str, bytes, float]] = []
+
+
+class ToolCallDelta(Record):
+    """A tool call or a part of one: ``id`` and ``name`` come first, arguments accumulate."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+class Delta(Record):
+    """New text of one choice. The delta that carries ``finish`` has no text."""
+
+    index: int = 0
+    text: str = ""
+    logprobs: list[TokenLogprob] | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    finish: FinishReason | None = None
+
+
+class Finished(Record):
+    """Last event of Chat and Complete."""
+
+    usage: Usage
+
+
+class Embedded(Record):
+    """Only event of Embed: float32 vectors, ``count × dimensions``, little-endian."""
+
+    dimensions: int
+    data: bytes
+    usage: Usage
+
+
+class Predicted(Record):
+    """Only event of Predict."""
+
+    outputs: list[Tensor]
+    usage: Usage
+
+
+class Failure(Record):
+    """Last event of a request that failed; ``code`` is one of ``errors.BY_CODE``."""
+
+    code: str
+    message: str
+    param: str | None = None
+    retry_after: float | None = None
+
+
+Event = Delta | Finished | Embedded | Predicted | Failure
+Final = Finished | Embedded | Predicted | Failure
+
+
+# --- what a loaded model says of itself ----------------------------------------------
+
+
+class TensorSpec(Record):
+    """One input or output of a network; −1 stands for a dimension that is free."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelInfo(Record):
+    """What a worker reports once its model is loaded and has answered its own probe."""
+
+    task: Task
+    runtime: str
+    # request options that this model honours, of: seed, top_k, penalties, logit_bias, logprobs,
+    # top_logprobs, echo_logprobs, json_schema, tools, dimensions, ignore_eos
+    options: list[str] = []
+    context_tokens: int = 0  # prompt + answer for language models; input for encoders
+    dimensions: int = 0  # of an embedding
+    inputs: list[TensorSpec] = []
+    outputs: list[TensorSpec] = []
