@@ -26,7 +26,8 @@ class Submit(Record):
 
 
 class Cancel(Record):
-    """Gateway → worker: nobody waits for this any more. Answered by no event."""
+    """Gateway → worker: nobody waits for this any more. Answered by Cancelled, once the
+    request holds no place in the engine; a final event may have crossed it on the way."""
 
     id: int
 
@@ -51,8 +52,14 @@ class Emit(Record):
     event: Event
 
 
+class Cancelled(Record):
+    """Worker → gateway: request ``id`` is out of the queue or the engine."""
+
+    id: int
+
+
 ToWorker = list[Submit | Cancel]
-ToGateway = list[Ready | Refused | Emit]
+ToGateway = list[Ready | Refused | Emit | Cancelled]
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -1,0 +1,88 @@
+"""Settings: defaults, then a TOML file, then ``OPENMAAS_*``, then the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from openmaas.errors import ConfigurationError
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Bounds on what one client may ask; beyond them the answer is a 4xx, 429 or 503."""
+
+    body_bytes: Positive = 16 * 1024 * 1024  # of a request, also after decompression
+    schema_depth: Annotated[int, msgspec.Meta(ge=4, le=200)] = 32  # of a JSON schema or tool
+    inputs: Positive = 2048  # texts of one embedding call, prompts of one completion call
+    messages: Positive = 2048
+    tools: Positive = 128
+    n: Positive = 16
+    output_tokens: Positive = 4096
+    stop_strings: Positive = 16
+    rows: Positive = 65_536  # of one predict call
+    queue: Positive = 512  # requests that wait or run in one deployment
+    request_seconds: Seconds = 300.0
+    load_seconds: Seconds = 120.0  # from start of a worker to its first answer
+    drain_seconds: Seconds = 30.0  # for requests in flight after SIGTERM
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """All settings. ``OPENMAAS_PORT`` sets ``port``, ``OPENMAAS_LIMITS_QUEUE`` sets
+    ``limits.queue``; the file has the same names, limits under ``[limits]``."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8000
+    data_dir: str = "~/.local/share/openmaas"
+    admin_key: str | None = None  # known beforehand, for automation; at least 20 characters
+    allow_https_sources: bool = False  # let `models pull` fetch https: sources
+    log_level: str = "info"
+    limits: Limits = Limits()
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data_dir).expanduser().absolute()
+
+
+PREFIX = "OPENMAAS_"
+# Read by the command-line client, not settings of the server.
+CLIENT_VARIABLES = {"OPENMAAS_API_KEY", "OPENMAAS_URL", "OPENMAAS_CONFIG"}
+
+
+def load(
+    file: Path | None, environment: Mapping[str, str], overrides: Mapping[str, Any]
+) -> Settings:
+    """Settings from all four places; ``overrides`` whose value is None are left out.
+
+    Raises:
+        ConfigurationError: a file that cannot be read, an unknown name, a value out of range.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationError(f"cannot read the configuration {file}: {error}") from None
+    limits = values.setdefault("limits", {})
+    for name, value in environment.items():
+        if not name.startswith(PREFIX) or name in CLIENT_VARIABLES:
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        if key.startswith("limits_"):
+            limits[key.removeprefix("limits_")] = value
+        else:
+            values[key] = value
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"settings: {error}") from None
+    if settings.admin_key is not None and len(settings.admin_key) < 20:
+        raise ConfigurationError("settings: admin_key must have at least 20 characters")
+    return settings

@@ -1,0 +1,61 @@
+"""Our errors in each wire format, in one table."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from openmaas import errors
+from openmaas.errors import OpenMaaSError
+from openmaas.gateway.endpoint import Wire
+
+# class → (HTTP status, OpenAI's error type); a class that is not here takes its base's row
+TABLE: dict[type[OpenMaaSError], tuple[int, str]] = {
+    OpenMaaSError: (500, "server_error"),
+    errors.InvalidRequest: (400, "invalid_request_error"),
+    errors.PayloadTooLarge: (413, "invalid_request_error"),
+    errors.UnsupportedMedia: (415, "invalid_request_error"),
+    errors.Unauthenticated: (401, "invalid_request_error"),
+    errors.PermissionDenied: (403, "invalid_request_error"),
+    errors.NotFound: (404, "invalid_request_error"),
+    errors.MethodNotAllowed: (405, "invalid_request_error"),
+    errors.Conflict: (409, "invalid_request_error"),
+    errors.RateLimited: (429, "rate_limit_exceeded"),
+    errors.Overloaded: (503, "overloaded"),
+    errors.DeadlineExceeded: (503, "server_error"),
+    errors.WorkerFailed: (503, "server_error"),
+    errors.StorageFull: (507, "server_error"),
+}
+
+
+def row(error: OpenMaaSError) -> tuple[int, str]:
+    """Status and OpenAI type of an error."""
+    return next(TABLE[cls] for cls in type(error).__mro__ if cls in TABLE)
+
+
+def body(error: OpenMaaSError, wire: Wire) -> bytes:
+    """The error as the JSON that clients of this wire format read."""
+    if wire in ("v2", "kserve"):
+        return msgspec.json.encode({"error": error.message})
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": row(error)[1],
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+    )
+
+
+def headers(error: OpenMaaSError) -> list[tuple[bytes, bytes]]:
+    """``Retry-After`` (whole seconds) and OpenAI's finer ``retry-after-ms``."""
+    found = []
+    if error.retry_after is not None:
+        found.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+        found.append((b"retry-after-ms", str(max(1, round(error.retry_after * 1000))).encode()))
+    if isinstance(error, errors.Unauthenticated):
+        found.append((b"www-authenticate", b"Bearer"))
+    return found

@@ -1,0 +1,193 @@
+"""One HTTP request and its answer: bounded reading, strict JSON, plain and streamed answers."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from openmaas.errors import InvalidRequest, OpenMaaSError, PayloadTooLarge, UnsupportedMedia
+from openmaas.gateway import errors as wire_errors
+
+if TYPE_CHECKING:
+    from openmaas.config import Limits
+    from openmaas.gateway.endpoint import Wire
+    from openmaas.serving.pipeline import Pipeline
+    from openmaas.tenancy.keys import Caller
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+T = TypeVar("T")
+
+JSON = b"application/json"
+PING_SECONDS = 15.0
+
+
+class ClientGone(Exception):
+    """The connection closed while the answer was being made."""
+
+
+class Exchange:
+    """What a handler has in hand. Built anew for each request."""
+
+    def __init__(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, request_id: str
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.request_id = request_id
+        self.wire: Wire = "openai"
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.path: dict[str, str] = scope.get("path_params", {})
+        self.started = False  # the answer's first byte is out
+        self.status = 0
+        # set by the server before a handler runs
+        self.caller: Caller
+        self.pipeline: Pipeline
+        self.limits: Limits
+
+    def header(self, name: bytes) -> str | None:
+        """A request header by its lower-case name."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    # --- reading ---------------------------------------------------------------------
+
+    async def body(self) -> bytes:
+        """The whole body, decompressed.
+
+        Raises:
+            PayloadTooLarge: beyond ``limits.body_bytes``, before or after decompression.
+            UnsupportedMedia: a Content-Encoding other than gzip or deflate.
+        """
+        limit = self.limits.body_bytes
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isascii() and declared.isdigit():
+            if len(declared) > 18 or int(declared) > limit:
+                raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
+        return raw if encoding == b"identity" else _inflate(raw, encoding, limit)
+
+    def decode(self, raw: bytes, kind: type[T]) -> T:
+        """JSON → ``kind`` (a msgspec type); unknown fields are refused by name there.
+
+        Raises:
+            InvalidRequest: malformed JSON, a missing, unknown or wrong field.
+        """
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except msgspec.ValidationError as error:
+            text = str(error)
+            raise InvalidRequest(text, param=_param(text)) from None
+        except RecursionError:
+            raise InvalidRequest("the JSON is nested too deeply") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+    # --- answering -------------------------------------------------------------------
+
+    async def respond(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        content_type: bytes = JSON,
+        headers: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        """Sends a whole answer."""
+        await self._start(
+            status,
+            [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+            + (headers or []),
+        )
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def respond_json(self, value: Any, *, status: int = 200) -> None:
+        """Sends a msgspec-encodable value."""
+        await self.respond(msgspec.json.encode(value), status=status)
+
+    async def fail(self, error: OpenMaaSError) -> None:
+        """Sends an error in the caller's wire format; in a stream that has begun, as its end."""
+        payload = wire_errors.body(error, self.wire)
+        if self.started:
+            end = b"data: [DONE]\n\n" if self.wire == "openai" else b""
+            await self.send_events(b"data: " + payload + b"\n\n" + end)
+            await self.end_events()
+            return
+        status, _ = wire_errors.row(error)
+        await self.respond(payload, status=status, headers=wire_errors.headers(error))
+
+    async def start_events(self) -> None:
+        """Begins a stream of server-sent events."""
+        await self._start(
+            200,
+            [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")],
+        )
+
+    async def send_events(self, data: bytes) -> None:
+        """Sends one or several whole events, each ending in a blank line."""
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end_events(self) -> None:
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.started = True
+        self.status = status
+        headers.append((b"x-request-id", self.request_id.encode()))
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    # --- watching --------------------------------------------------------------------
+
+    async def disconnected(self) -> None:
+        """Returns when the client closes the connection. Call it after ``body()``."""
+        while (await self.receive())["type"] != "http.disconnect":
+            await asyncio.sleep(0)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the request body is over the limit of {limit} bytes")
+
+
+def _inflate(raw: bytes, encoding: bytes, limit: int) -> bytes:
+    if encoding not in (b"gzip", b"deflate"):
+        raise UnsupportedMedia("Content-Encoding must be gzip, deflate or identity")
+    machine = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib by its header
+    try:
+        plain = machine.decompress(raw, limit + 1)
+    except zlib.error as error:
+        raise InvalidRequest(f"the body is not valid {encoding.decode()}: {error}") from None
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not machine.eof or machine.unused_data:
+        raise InvalidRequest(f"the body is not one whole {encoding.decode()} member")
+    return plain
+
+
+def _param(text: str) -> str | None:
+    """The field that a msgspec message names: "… - at `$.messages[0].role`"."""
+    if "unknown field `" in text:
+        return text.split("unknown field `", 1)[1].split("`", 1)[0]
+    if "missing required field `" in text:
+        return text.split("missing required field `", 1)[1].split("`", 1)[0]
+    if "`$." in text:
+        return text.split("`$.", 1)[1].split("`", 1)[0]
+    return None

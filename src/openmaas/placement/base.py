@@ -1,0 +1,57 @@
+"""Where a worker runs: the one interface that the local machine and a cluster share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from openmaas.frames import Ready, Refused, ToGateway, ToWorker
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a worker is told: no secret, no database, no other tenant's data."""
+
+    deployment: str
+    runtime: str
+    folder: Path  # of the artifact
+    digest: str  # that the folder's bytes must have
+    options: dict[str, Any] = {}
+    load_seconds: float = 120.0
+
+
+class Worker(Protocol):
+    """A worker that runs. It reports through the callbacks given to ``start``."""
+
+    pid: int
+
+    def send(self, frame: ToWorker) -> None:
+        """Queues a frame; never blocks."""
+
+    def kill(self) -> None:
+        """Ends it at once (SIGKILL)."""
+
+    async def stop(self, seconds: float) -> None:
+        """Asks it to end, then kills it after ``seconds``; returns when it is gone."""
+
+    def last_words(self) -> str:
+        """The end of its log."""
+
+    def memory(self) -> int:
+        """Resident bytes, 0 if it is gone."""
+
+
+class Placement(Protocol):
+    async def start(
+        self,
+        spec: WorkerSpec,
+        on_frame: Callable[[ToGateway], None],
+        on_exit: Callable[[str], None],
+    ) -> tuple[Worker, Ready | Refused]:
+        """Starts a worker and waits for its first word.
+
+        Raises:
+            WorkerFailed: it died or took longer than ``spec.load_seconds``.
+        """

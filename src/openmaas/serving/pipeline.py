@@ -1,0 +1,83 @@
+"""The way of one request: find the model → check that it can do it → queue → events."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from openmaas.config import Limits
+from openmaas.errors import InvalidRequest, ModelNotFound, PayloadTooLarge
+from openmaas.inference import Chat, Complete, Embed, ModelInfo, Predict, Request, Sampling
+from openmaas.serving.call import Call
+from openmaas.serving.capabilities import check
+from openmaas.serving.fleet import Fleet
+from openmaas.telemetry import Telemetry
+
+
+class Pipeline:
+    """Every request of every wire format goes through ``submit``."""
+
+    def __init__(self, fleet: Fleet, limits: Limits, telemetry: Telemetry) -> None:
+        self.fleet = fleet
+        self.limits = limits
+        self._telemetry = telemetry
+
+    async def submit(
+        self, model: str, request: Request, *, version: str | None = None
+    ) -> Call:
+        """Queues a request and returns its call. Waits while the model is being loaded.
+
+        Raises:
+            ModelNotFound: nothing of that name (or version) is deployed.
+            InvalidRequest: the model does another task, or a number is out of bounds.
+            UnsupportedParameter: its runtime cannot honour a parameter.
+            Overloaded: the queue is full, or the model is not running.
+        """
+        deployment = self.fleet.find(model, version)
+        if deployment is None:
+            known = ", ".join(sorted(self.fleet.names())) or "none"
+            raise ModelNotFound(
+                f"no model {model!r} is deployed here; deployed are: {known}", param="model"
+            )
+        deadline = time.monotonic() + self.limits.request_seconds
+        info = await deployment.ready(deadline)
+        check(info, model, request)
+        call = deployment.submit(self._bounded(request, info), deadline)
+        self._telemetry.started(call)
+        return call
+
+    def _bounded(self, request: Request, info: ModelInfo) -> Request:
+        limits = self.limits
+        if isinstance(request, Predict):
+            if request.rows > limits.rows:
+                raise PayloadTooLarge(f"{request.rows} rows are over the limit of {limits.rows}")
+            return request
+        if isinstance(request, Embed):
+            _bound("input", len(request.inputs), limits.inputs)
+            return request
+        if isinstance(request, Chat):
+            _bound("messages", len(request.messages), limits.messages)
+            _bound("tools", len(request.tools), limits.tools)
+        else:
+            _bound("prompt", len(request.prompts), limits.inputs)
+        _bound("n", request.n, limits.n)
+        return msgspec.structs.replace(request, sampling=self._bounded_sampling(request))
+
+    def _bounded_sampling(self, request: Chat | Complete) -> Sampling:
+        sampling = request.sampling
+        _bound("stop", len(sampling.stop), self.limits.stop_strings)
+        most = self.limits.output_tokens
+        if sampling.max_tokens is None:
+            return msgspec.structs.replace(sampling, max_tokens=most)
+        if sampling.max_tokens > most:
+            raise InvalidRequest(
+                f"max_tokens is {sampling.max_tokens}, over this server's limit of {most}",
+                param="max_tokens",
+            )
+        return sampling
+
+
+def _bound(param: str, value: int, limit: int) -> None:
+    if value > limit:
+        raise InvalidRequest(f"{param}: {value} is over the limit of {limit}", param=param)
