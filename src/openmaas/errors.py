@@ -16,6 +16,7 @@ OpenMaaSError
 ├── DeadlineExceeded          the request's time ran out
 ├── WorkerFailed              the process that held the request died; ``retry_after``
 ├── EngineFailed              the engine refused or broke on this request alone
+├── Abandoned                 the client closed its connection: nobody reads the answer
 ├── StorageFull
 └── RegistryError             what the operator's commands meet
     ├── ArtifactRefused       a model file that is unsafe, damaged or of no known format
@@ -108,6 +109,10 @@ class WorkerFailed(OpenMaaSError):
 
 class EngineFailed(OpenMaaSError):
     code = "engine_failed"
+
+
+class Abandoned(OpenMaaSError):
+    code = "abandoned"
 
 
 class StorageFull(OpenMaaSError):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from openmaas.errors import InvalidRequest, OpenMaaSError, PayloadTooLarge, UnsupportedMedia
+from openmaas.errors import Abandoned, InvalidRequest, OpenMaaSError, PayloadTooLarge, UnsupportedMedia
 from openmaas.gateway import errors as wire_errors
 
 if TYPE_CHECKING:
     from openmaas.config import Limits
     from openmaas.gateway.endpoint import Wire
+    from openmaas.inference import Event
+    from openmaas.serving.call import Call
     from openmaas.serving.pipeline import Pipeline
     from openmaas.tenancy.keys import Caller
 
@@ -24,10 +27,7 @@ T = TypeVar("T")
 
 JSON = b"application/json"
 PING_SECONDS = 15.0
-
-
-class ClientGone(Exception):
-    """The connection closed while the answer was being made."""
+WATCH_AFTER_SECONDS = 0.1
 
 
 class Exchange:
@@ -45,6 +45,7 @@ class Exchange:
         self.path: dict[str, str] = scope.get("path_params", {})
         self.started = False  # the answer's first byte is out
         self.status = 0
+        self._last_sent = time.monotonic()
         # set by the server before a handler runs
         self.caller: Caller
         self.pipeline: Pipeline
@@ -74,7 +75,7 @@ class Exchange:
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise Abandoned("the client closed its connection")
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
@@ -136,7 +137,9 @@ class Exchange:
         await self.respond(payload, status=status, headers=wire_errors.headers(error))
 
     async def start_events(self) -> None:
-        """Begins a stream of server-sent events."""
+        """Begins a stream of server-sent events, if it has not begun."""
+        if self.started:
+            return
         await self._start(
             200,
             [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")],
@@ -144,6 +147,7 @@ class Exchange:
 
     async def send_events(self, data: bytes) -> None:
         """Sends one or several whole events, each ending in a blank line."""
+        self._last_sent = time.monotonic()
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end_events(self) -> None:
@@ -155,12 +159,57 @@ class Exchange:
         headers.append((b"x-request-id", self.request_id.encode()))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
-    # --- watching --------------------------------------------------------------------
+    # --- following a call ----------------------------------------------------------------
 
-    async def disconnected(self) -> None:
-        """Returns when the client closes the connection. Call it after ``body()``."""
+    async def collect(self, call: Call) -> list[Event]:
+        """All events of a call; it is cancelled when the client goes away.
+
+        Raises:
+            OpenMaaSError: the call failed.
+        """
+        # Most answers are there before a watcher would be worth its task.
+        watcher: list[asyncio.Task[None]] = []
+        timer = asyncio.get_running_loop().call_later(
+            WATCH_AFTER_SECONDS,
+            lambda: watcher.append(asyncio.create_task(self._cancel_when_gone(call))),
+        )
+        try:
+            return await call.result()
+        finally:
+            call.cancel()
+            timer.cancel()
+            if watcher:
+                watcher[0].cancel()
+
+    async def follow(self, call: Call) -> AsyncIterator[list[Event]]:
+        """Events of a call as they arrive, those that came together in one list. Silence is
+        filled with ``: ping`` comments; the call is cancelled when the client goes away.
+
+        Raises:
+            OpenMaaSError: the call failed.
+        """
+        watcher = asyncio.create_task(self._cancel_when_gone(call, ping=True))
+        try:
+            async for events in call:
+                yield events
+        finally:
+            call.cancel()
+            watcher.cancel()
+
+    async def _cancel_when_gone(self, call: Call, *, ping: bool = False) -> None:
+        gone = asyncio.ensure_future(self._disconnected())
+        try:
+            while not (await asyncio.wait({gone}, timeout=PING_SECONDS))[0]:
+                if ping and time.monotonic() - self._last_sent >= PING_SECONDS:
+                    await self.start_events()
+                    await self.send_events(b": ping\n\n")
+            call.cancel()
+        finally:
+            gone.cancel()
+
+    async def _disconnected(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
-            await asyncio.sleep(0)
+            pass
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from openmaas.errors import BY_CODE, OpenMaaSError
+from openmaas.errors import BY_CODE, Abandoned, OpenMaaSError
 from openmaas.inference import Embedded, Event, Failure, Finished, Predicted, Request, Usage
 
 
@@ -19,7 +19,7 @@ class Call:
     """
 
     __slots__ = (
-        "_done", "_events", "_finish", "_waiter", "deadline", "first_event", "id",
+        "_done", "_events", "_finish", "_waiter", "answered", "deadline", "first_event", "id",
         "model", "request", "started", "usage", "version",
     )  # fmt: skip
 
@@ -40,16 +40,18 @@ class Call:
         self.deadline = deadline  # on time.monotonic()'s clock
         self.started = time.monotonic()
         self.first_event: float | None = None
+        self.answered = False  # the last event came from the worker
         self.usage = Usage()
         self._events: list[Event] = []
         self._waiter: asyncio.Future[None] | None = None
         self._done = False
         self._finish = finish
 
-    def deliver(self, event: Event) -> None:
-        """Takes an event from the worker."""
+    def deliver(self, event: Event, *, answered: bool = True) -> None:
+        """Takes an event. ``answered``: it is the worker's, so it holds no place there."""
         if self._done:
             return
+        self.answered = answered
         if self.first_event is None:
             self.first_event = time.monotonic()
         self._events.append(event)
@@ -69,15 +71,14 @@ class Call:
                 message=error.message,
                 param=error.param,
                 retry_after=error.retry_after,
-            )
+            ),
+            answered=False,
         )
 
     def cancel(self) -> None:
         """Nobody waits any more: frees its place in the queue or the engine. Idempotent."""
         if not self._done:
-            self._end(Abandoned("the caller went away"))
-            if self._waiter is not None:
-                self._waiter.cancel()
+            self.fail(Abandoned("the client closed its connection"))
 
     @property
     def done(self) -> bool:
@@ -120,12 +121,6 @@ class Call:
     def _end(self, error: OpenMaaSError | None) -> None:
         self._done = True
         self._finish(self, error)
-
-
-class Abandoned(OpenMaaSError):
-    """The client closed its connection."""
-
-    code = "abandoned"
 
 
 def to_error(failure: Failure) -> OpenMaaSError:

@@ -1,0 +1,87 @@
+"""A worker process: opens one artifact in one runtime and serves it over its socket.
+
+Run as ``python -m openmaas.serving.worker SOCKET SPEC`` by a placement, with an environment
+that holds no secret. It ends when its socket does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from openmaas.errors import ArtifactRefused, ConfigurationError, OpenMaaSError
+from openmaas.frames import Ready, Refused
+from openmaas.placement.base import WorkerSpec
+from openmaas.runtimes import open_runtime
+from openmaas.runtimes.base import BatchRuntime, Runtime, TokenRuntime
+from openmaas.serving import batching, stepping
+from openmaas.serving.batching import Batching
+from openmaas.serving.inbox import Inbox, Line
+
+log = logging.getLogger("openmaas.worker")
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+
+
+def main(socket_path: str, spec_json: str) -> None:
+    """Loads, says Ready or Refused, then serves until the socket ends."""
+    _die_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    spec = msgspec.json.decode(spec_json, type=WorkerSpec)
+    line = Line(socket_path)
+    try:
+        cuts, options = _split(spec.options)
+        runtime = _load(spec, options)
+    except OpenMaaSError as error:
+        line.send([Refused(code=error.code, message=error.message)])
+        return
+    inbox = Inbox(line)
+    line.send([Ready(info=runtime.info)])
+    if hasattr(runtime, "step"):
+        stepping.serve(cast(TokenRuntime, runtime), inbox, line)
+    else:
+        batching.serve(cast(BatchRuntime, runtime), inbox, line, cuts)
+
+
+def _load(spec: WorkerSpec, options: dict[str, Any]) -> Runtime:
+    from openmaas.registry.artifacts import verify
+
+    if spec.digest:
+        verify(spec.folder, spec.digest)
+    try:
+        return open_runtime(spec.runtime, spec.folder, options)
+    except OpenMaaSError:
+        raise
+    except (RuntimeError, ValueError, OSError) as error:  # what engines raise on a bad file
+        log.exception("loading failed")
+        raise ArtifactRefused(f"{spec.runtime} cannot load it: {error}") from error
+
+
+def _split(options: dict[str, Any]) -> tuple[Batching, dict[str, Any]]:
+    """Options of the batcher (``batch_…``) and those of the runtime."""
+    own = {k.removeprefix("batch_"): v for k, v in options.items() if k.startswith("batch_")}
+    rest = {k: v for k, v in options.items() if not k.startswith("batch_")}
+    try:
+        return msgspec.convert(own, Batching), rest
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"option batch_…: {error}") from None
+
+
+def _die_with_parent() -> None:
+    # The kernel's own promise, for the time before the reader thread watches the socket.
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(PR_SET_DUMPABLE, 0)  # no core file of prompts, no ptrace by its own user
+
+
+if __name__ == "__main__":
+    if not Path(sys.argv[1]).is_socket():
+        sys.exit("started by OpenMaaS itself; see `openmaas serve --help`")
+    main(sys.argv[1], sys.argv[2])
