@@ -12,20 +12,16 @@ from openmaas.inference import Chat, Complete, Embed, ModelInfo, Predict, Reques
 from openmaas.serving.call import Call
 from openmaas.serving.capabilities import check
 from openmaas.serving.fleet import Fleet
-from openmaas.telemetry import Telemetry
 
 
 class Pipeline:
     """Every request of every wire format goes through ``submit``."""
 
-    def __init__(self, fleet: Fleet, limits: Limits, telemetry: Telemetry) -> None:
+    def __init__(self, fleet: Fleet, limits: Limits) -> None:
         self.fleet = fleet
         self.limits = limits
-        self._telemetry = telemetry
 
-    async def submit(
-        self, model: str, request: Request, *, version: str | None = None
-    ) -> Call:
+    async def submit(self, model: str, request: Request, *, version: str | None = None) -> Call:
         """Queues a request and returns its call. Waits while the model is being loaded.
 
         Raises:
@@ -43,9 +39,7 @@ class Pipeline:
         deadline = time.monotonic() + self.limits.request_seconds
         info = await deployment.ready(deadline)
         check(info, model, request)
-        call = deployment.submit(self._bounded(request, info), deadline)
-        self._telemetry.started(call)
-        return call
+        return deployment.submit(self._bounded(request, info), deadline)
 
     def _bounded(self, request: Request, info: ModelInfo) -> Request:
         limits = self.limits

@@ -1,0 +1,121 @@
+"""The composition root: the only place that reads settings and builds objects."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+import uvloop
+
+from openmaas.config import Settings
+from openmaas.database import open_database
+from openmaas.errors import ConfigurationError
+from openmaas.gateway import kserve, open_inference, openai, openapi, operations
+from openmaas.gateway.endpoint import Endpoint
+from openmaas.gateway.server import Server
+from openmaas.placement.local import LocalPlacement
+from openmaas.registry.artifacts import ArtifactStore
+from openmaas.registry.records import Records
+from openmaas.serving.fleet import Fleet
+from openmaas.serving.pipeline import Pipeline
+from openmaas.telemetry import Telemetry, configure_logging
+from openmaas.tenancy.keys import Keys
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Store:
+    """What commands and the server share: the data folder's database and artifacts."""
+
+    records: Records
+    artifacts: ArtifactStore
+    keys: Keys
+
+
+def open_store(settings: Settings) -> Store:
+    """Opens (or makes) the data folder. Raises what the database raises if it cannot."""
+    database = open_database(settings.data_path)
+    return Store(
+        records=Records(database),
+        artifacts=ArtifactStore(settings.data_path / "artifacts"),
+        keys=Keys(database, settings.admin_key),
+    )
+
+
+def build_server(settings: Settings, store: Store) -> Server:
+    """The ASGI application of one gateway; its lifespan starts and ends the workers."""
+    telemetry = Telemetry()
+    fleet = Fleet(
+        store.records,
+        store.artifacts,
+        LocalPlacement(settings.data_path / "run"),
+        settings.limits,
+        telemetry,
+    )
+    table: list[Endpoint] = []
+    table += operations.endpoints(telemetry, lambda: openapi.document(table))
+    table += openai.endpoints()
+    table += open_inference.endpoints()
+    table += kserve.endpoints()
+    return Server(
+        table,
+        keys=store.keys,
+        pipeline=Pipeline(fleet, settings.limits),
+        limits=settings.limits,
+    )
+
+
+def serve(settings: Settings, store: Store, listening: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then lets requests in flight finish.
+
+    Args:
+        listening: called with the base URL once the port is bound.
+
+    Raises:
+        ConfigurationError: the address cannot be bound.
+    """
+    configure_logging(settings.log_level)
+    bound = _bind(settings.host, settings.port)
+    server = build_server(settings, store)
+    config = uvicorn.Config(
+        server,  # type: ignore[arg-type]
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.limits.drain_seconds),
+    )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    listening(f"http://{host}:{bound.getsockname()[1]}")
+    # What exists by now lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(uvicorn.Server(config).serve(sockets=[bound]))
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror}; try another --port"
+        ) from None
+    bound.setblocking(False)
+    return bound

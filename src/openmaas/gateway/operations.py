@@ -1,0 +1,46 @@
+"""What operators and load balancers ask: health, metrics, the API's own description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from openmaas import __version__
+from openmaas.gateway.endpoint import Endpoint
+from openmaas.gateway.exchange import Exchange
+from openmaas.telemetry import Telemetry
+
+
+class Health(msgspec.Struct):
+    """``status`` is "ok" once every deployment has been loaded or given up."""
+
+    status: Literal["ok", "loading"]
+    version: str
+    models: dict[str, str]  # name → state
+
+
+def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> list[Endpoint]:
+    async def health(exchange: Exchange) -> None:
+        states = {one.model: one.state for one in exchange.pipeline.fleet.deployed()}
+        loading = "loading" in states.values()
+        answer = Health("loading" if loading else "ok", __version__, states)
+        await exchange.respond_json(answer, status=503 if loading else 200)
+
+    async def metrics(exchange: Exchange) -> None:
+        for one in exchange.pipeline.fleet.deployed():
+            calls = list(one.calls.values())
+            waiting = sum(call.first_event is None for call in calls)
+            telemetry.in_flight(one.model, len(calls) - waiting, waiting)
+        await exchange.respond(telemetry.text(), content_type=telemetry.content_type.encode())
+
+    async def openapi(exchange: Exchange) -> None:
+        await exchange.respond_json(document())
+
+    return [
+        Endpoint("GET", "/health", health, "openai", "Whether the server takes requests",
+                 scope=None, response=Health),
+        Endpoint("GET", "/metrics", metrics, "openai", "Prometheus metrics", scope="admin"),
+        Endpoint("GET", "/openapi.json", openapi, "openai", "This API's description", scope=None),
+    ]  # fmt: skip

@@ -1,0 +1,127 @@
+"""The ASGI application: request id → route → key → handler → error in the caller's format."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.routing import Match, Route
+
+from openmaas.config import Limits
+from openmaas.errors import (
+    Abandoned,
+    MethodNotAllowed,
+    NotFound,
+    OpenMaaSError,
+    PermissionDenied,
+    Unauthenticated,
+)
+from openmaas.gateway.endpoint import Endpoint, Wire
+from openmaas.gateway.exchange import Exchange, Receive, Send
+from openmaas.serving.pipeline import Pipeline
+from openmaas.tenancy.keys import Caller, Keys
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """Serves a table of endpoints."""
+
+    def __init__(
+        self, endpoints: list[Endpoint], *, keys: Keys, pipeline: Pipeline, limits: Limits
+    ) -> None:
+        self.endpoints = endpoints
+        self._keys = keys
+        self._pipeline = pipeline
+        self._limits = limits
+        # Most calls go to few literal paths: those need no pattern matching.
+        self._literal = {(e.method, e.path): e for e in endpoints if "{" not in e.path}
+        self._patterns = [
+            (Route(e.path, _nothing, methods=[e.method]), e) for e in endpoints if "{" in e.path
+        ]
+
+    async def __call__(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        exchange = Exchange(scope, receive, send, "req_" + secrets.token_hex(12))
+        exchange.pipeline = self._pipeline
+        exchange.limits = self._limits
+        try:
+            endpoint = self._route(exchange, scope)
+            exchange.wire = endpoint.wire
+            if endpoint.scope is not None:
+                exchange.caller = await self._authenticate(exchange, endpoint)
+            await endpoint.handler(exchange)
+        except Abandoned:
+            pass  # nobody is there to read an answer
+        except OpenMaaSError as error:
+            await exchange.fail(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s: %s %s failed", exchange.request_id, scope["method"], scope["path"])
+            message = f"something broke here; it is in the server's log as {exchange.request_id}"
+            await exchange.fail(OpenMaaSError(message))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        fleet = self._pipeline.fleet
+        await receive()
+        await fleet.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await fleet.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _route(self, exchange: Exchange, scope: MutableMapping[str, Any]) -> Endpoint:
+        method, path = scope["method"], scope["path"]
+        method = "GET" if method == "HEAD" else method
+        endpoint = self._literal.get((method, path))
+        if endpoint is not None:
+            return endpoint
+        exchange.wire = wire_of(path)
+        allowed = {m for m, p in self._literal if p == path}
+        for route, candidate in self._patterns:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                exchange.path = child["path_params"]
+                return candidate
+            if match is Match.PARTIAL:
+                allowed.add(candidate.method)
+        if allowed:
+            raise MethodNotAllowed(
+                f"{method} is not possible on {path}; {', '.join(sorted(allowed))} is"
+            )
+        raise NotFound(f"no such path: {path[:200]}; see /openapi.json for those that exist")
+
+    async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
+        secret = exchange.headers.get(b"authorization", b"")
+        if secret[:7].lower() == b"bearer ":
+            secret = secret[7:].strip()
+        else:
+            secret = exchange.headers.get(b"x-api-key", b"")
+        caller = await self._keys.caller(secret.decode("latin-1")) if secret else None
+        if caller is None:
+            raise Unauthenticated(
+                "no valid API key; send one as `Authorization: Bearer <key>` "
+                "(make one with `openmaas keys create`)"
+            )
+        if not caller.may(endpoint.scope or "inference"):
+            raise PermissionDenied(f"this key's scope is {caller.scope}; it takes {endpoint.scope}")
+        return caller
+
+
+def wire_of(path: str) -> Wire:
+    """The error format of a path that no endpoint has."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return "v2"
+    return "kserve" if path.endswith((":predict", ":explain")) else "openai"
+
+
+async def _nothing(_: object) -> None:
+    """Starlette's routes want an endpoint; only their matching is used."""

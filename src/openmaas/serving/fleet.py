@@ -1,0 +1,213 @@
+"""All deployments of this gateway: makes what runs equal to what the records want."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import Any
+
+import msgspec
+
+from openmaas.config import Limits
+from openmaas.errors import OpenMaaSError
+from openmaas.placement.base import Placement, WorkerSpec
+from openmaas.registry.artifacts import ArtifactStore
+from openmaas.registry.records import Deployed, Records
+from openmaas.serving.call import Call
+from openmaas.serving.choice import choose
+from openmaas.serving.deployment import Deployment
+from openmaas.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+
+
+class Fleet:
+    """Deployments by model name. The records are the wish, this is the reality."""
+
+    def __init__(
+        self,
+        records: Records,
+        artifacts: ArtifactStore,
+        placement: Placement,
+        limits: Limits,
+        telemetry: Telemetry,
+    ) -> None:
+        self._records = records
+        self._artifacts = artifacts
+        self._placement = placement
+        self._limits = limits
+        self._telemetry = telemetry
+        self._serving: dict[str, Deployment] = {}  # answers requests
+        self._wanted: dict[str, Deployed] = {}  # as of the last look at the records
+        self._coming: dict[str, Deployment] = {}  # replaces the serving one once it is ready
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._unreported: dict[str, Deployment] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    # --- looking up ------------------------------------------------------------------------
+
+    def find(self, model: str, version: str | None = None) -> Deployment | None:
+        """The deployment that answers for a model, if it is of that version (when given)."""
+        deployment = self._serving.get(model)
+        if deployment is None or (version is not None and version != deployment.version):
+            return None
+        return deployment
+
+    def names(self) -> list[str]:
+        return list(self._serving)
+
+    def deployed(self) -> list[Deployment]:
+        return [self._serving[name] for name in sorted(self._serving)]
+
+    # --- changing ----------------------------------------------------------------------------
+
+    async def load(self, model: str) -> None:
+        """Deploys the newest version of a model and returns once it answers.
+
+        Raises:
+            ModelNotFound: no such model in the registry.
+            Overloaded: it could not be started.
+        """
+        if model not in self._serving:
+            await asyncio.to_thread(deploy, self._records, self._artifacts, model)
+            await self._reconcile()
+        await self._serving[model].ready(time.monotonic() + self._limits.load_seconds)
+
+    async def unload(self, model: str) -> None:
+        """Takes a model down; requests in flight finish.
+
+        Raises:
+            ModelNotFound: it is not deployed.
+        """
+        await asyncio.to_thread(self._records.undeploy, model)
+        await self._reconcile()
+
+    async def start(self) -> None:
+        """Starts what is wanted and keeps following the records."""
+        await self._reconcile()
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Drains and ends every deployment."""
+        if self._task is not None:
+            self._task.cancel()
+        everything = [*self._serving.values(), *self._coming.values()]
+        stops = [one.stop(self._limits.drain_seconds) for one in everything]
+        await asyncio.gather(*stops, *self._leaving)
+        await self._report()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self._reconcile()
+            except Exception:
+                log.exception("cannot follow the records; trying again")
+
+    async def _reconcile(self) -> None:
+        wanted = {one.model: one for one in await asyncio.to_thread(self._records.deployed)}
+        for model in self._wanted.keys() - wanted.keys():
+            del self._wanted[model]
+            self._retire(self._serving.pop(model, None))
+            self._retire(self._coming.pop(model, None))
+        for model, want in wanted.items():
+            known = self._wanted.get(model)
+            if known is None or known.generation != want.generation:
+                self._begin(want)
+        for model, new in list(self._coming.items()):
+            if new.state == "ready":
+                self._retire(self._serving.get(model))
+                self._serving[model] = self._coming.pop(model)
+        await self._report()
+
+    def _begin(self, want: Deployed) -> None:
+        version = self._records.version(want.model, want.version)
+        new = Deployment(
+            WorkerSpec(
+                deployment=want.model,
+                runtime=want.runtime,
+                folder=self._artifacts.folder(version.digest),
+                digest=version.digest,
+                options=want.options,
+                load_seconds=self._limits.load_seconds,
+            ),
+            version=str(want.version),
+            created=version.created,
+            placement=self._placement,
+            limits=self._limits,
+            finished=self._count,
+            changed=self._note,
+        )
+        self._wanted[want.model] = want
+        if want.model in self._serving:
+            self._retire(self._coming.get(want.model))
+            self._coming[want.model] = new
+        else:
+            self._serving[want.model] = new
+
+    def _retire(self, deployment: Deployment | None) -> None:
+        if deployment is not None:
+            task = asyncio.create_task(deployment.stop(self._limits.drain_seconds))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    # --- telling ------------------------------------------------------------------------------
+
+    def _note(self, deployment: Deployment) -> None:
+        self._unreported[deployment.model] = deployment
+        if deployment.state == "restarting" and deployment.restarts:
+            self._telemetry.restarted(deployment.model)
+
+    async def _report(self) -> None:
+        noted, self._unreported = self._unreported, {}
+        for model, deployment in noted.items():
+            want = self._wanted.get(model)
+            if want is None:
+                continue
+            seen = msgspec.structs.replace(
+                want,
+                state="stopped" if deployment.worker is None and self._stopped(deployment)
+                else deployment.state,
+                detail=deployment.detail,
+                gateway_pid=os.getpid(),
+                worker_pid=deployment.worker.pid if deployment.worker else None,
+                restarts=deployment.restarts,
+            )  # fmt: skip
+            await asyncio.to_thread(self._records.report, seen)
+
+    def _stopped(self, deployment: Deployment) -> bool:
+        return deployment.state == "stopping"
+
+    def _count(self, call: Call, error: OpenMaaSError | None) -> None:
+        self._telemetry.finished(
+            call.model,
+            "ok" if error is None else error.code,
+            started=call.started,
+            first_event=call.first_event,
+            tokens=(call.usage.input_tokens, call.usage.output_tokens),
+            rows=call.usage.rows,
+        )
+
+
+def deploy(
+    records: Records,
+    artifacts: ArtifactStore,
+    model: str,
+    *,
+    version: int | None = None,
+    runtime: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Deployed:
+    """Writes down that a model's version (default: the newest) is wanted.
+
+    Raises:
+        ModelNotFound: no such model or version.
+        ConfigurationError: no runtime serves its format.
+    """
+    found = records.version(model, version)
+    name, reason = choose(artifacts.manifest(found.digest), runtime)
+    return records.deploy(found, name, reason, options or {})
