@@ -16,8 +16,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     deployment: str
     runtime: str
-    folder: Path  # of the artifact
-    digest: str  # that the folder's bytes must have
+    artifacts: Path  # root of the artifact store
+    digest: str  # of the artifact, whose bytes the worker checks before it parses them
     options: dict[str, Any] = {}
     load_seconds: float = 120.0
 

@@ -139,6 +139,11 @@ class Deployment:
         if self.worker is not None:
             await self.worker.stop(seconds=5)
             self.worker = None
+        self._set("stopping", "stopped")
+
+    @property
+    def gone(self) -> bool:
+        return self.state == "stopping" and self.worker is None
 
     # --- keeping the worker alive ----------------------------------------------------------
 

@@ -130,7 +130,7 @@ class Fleet:
             WorkerSpec(
                 deployment=want.model,
                 runtime=want.runtime,
-                folder=self._artifacts.folder(version.digest),
+                artifacts=self._artifacts.root,
                 digest=version.digest,
                 options=want.options,
                 load_seconds=self._limits.load_seconds,
@@ -170,17 +170,13 @@ class Fleet:
                 continue
             seen = msgspec.structs.replace(
                 want,
-                state="stopped" if deployment.worker is None and self._stopped(deployment)
-                else deployment.state,
+                state="stopped" if deployment.gone else deployment.state,
                 detail=deployment.detail,
                 gateway_pid=os.getpid(),
                 worker_pid=deployment.worker.pid if deployment.worker else None,
                 restarts=deployment.restarts,
-            )  # fmt: skip
+            )
             await asyncio.to_thread(self._records.report, seen)
-
-    def _stopped(self, deployment: Deployment) -> bool:
-        return deployment.state == "stopping"
 
     def _count(self, call: Call, error: OpenMaaSError | None) -> None:
         self._telemetry.finished(

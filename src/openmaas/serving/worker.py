@@ -18,6 +18,7 @@ import msgspec
 from openmaas.errors import ArtifactRefused, ConfigurationError, OpenMaaSError
 from openmaas.frames import Ready, Refused
 from openmaas.placement.base import WorkerSpec
+from openmaas.registry.artifacts import ArtifactStore
 from openmaas.runtimes import open_runtime
 from openmaas.runtimes.base import BatchRuntime, Runtime, TokenRuntime
 from openmaas.serving import batching, stepping
@@ -51,12 +52,9 @@ def main(socket_path: str, spec_json: str) -> None:
 
 
 def _load(spec: WorkerSpec, options: dict[str, Any]) -> Runtime:
-    from openmaas.registry.artifacts import verify
-
-    if spec.digest:
-        verify(spec.folder, spec.digest)
+    folder = ArtifactStore(spec.artifacts).open(spec.digest)
     try:
-        return open_runtime(spec.runtime, spec.folder, options)
+        return open_runtime(spec.runtime, folder, options)
     except OpenMaaSError:
         raise
     except (RuntimeError, ValueError, OSError) as error:  # what engines raise on a bad file

@@ -1,0 +1,42 @@
+"""Which runtime serves an artifact, and why."""
+
+from __future__ import annotations
+
+from openmaas.errors import ConfigurationError
+from openmaas.registry.manifest import Manifest
+from openmaas.runtimes import NAMES
+
+CHOICES: dict[str, tuple[str, str]] = {
+    "openvino-llm": (
+        "openvino_genai",
+        "OpenVINO GenAI reads its architecture and serves many sequences at once, faster "
+        "than llama.cpp on this kind of machine",
+    ),
+    "gguf": (
+        "llamacpp",
+        "a GGUF whose architecture OpenVINO GenAI does not read; llama.cpp does",
+    ),
+    "openvino-encoder": (
+        "openvino_embeddings",
+        "a sentence encoder: texts in, one vector each out",
+    ),
+    "openvino-ir": ("openvino_tensors", "an ordinary network: tensors in, tensors out"),
+}
+
+
+def choose(manifest: Manifest, asked: str | None = None) -> tuple[str, str]:
+    """The runtime's name and the reason in words.
+
+    Raises:
+        ConfigurationError: no such runtime, or one that cannot read this artifact.
+    """
+    name, reason = CHOICES[manifest.format]
+    if asked is None or asked == name:
+        return name, reason
+    if asked not in NAMES:
+        raise ConfigurationError(f"no runtime {asked!r}; there are: {', '.join(NAMES)}")
+    if asked == "echo":
+        return asked, "asked for: a fake for tests, which ignores the artifact"
+    raise ConfigurationError(
+        f"runtime {asked!r} cannot serve format {manifest.format!r}; {name!r} can"
+    )
