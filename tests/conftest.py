@@ -1,0 +1,63 @@
+"""What all tests share: the starter models, imported once, and one server that has them all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ServerProcess, cli, serving
+
+STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits")
+
+
+@pytest.fixture(scope="session")
+def starters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the starter models pulled and nothing deployed. Read it, copy it."""
+    data = tmp_path_factory.mktemp("starters")
+    cli(data, "models", "pull", *STARTERS)
+    return data
+
+
+@pytest.fixture(scope="session")
+def server(starters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with smollm2-135m, minilm-l6-v2, digits and the chat model ``echo``."""
+    data = tmp_path_factory.mktemp("server") / "data"
+    shutil.copytree(starters, data)
+    for model in STARTERS:
+        cli(data, "deploy", model)
+    deploy_echo(data)
+    with serving(data) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def digits_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data folder: ``digits`` pulled, nothing deployed."""
+    data = tmp_path_factory.mktemp("digits")
+    cli(data, "models", "pull", "digits")
+    return data
+
+
+@pytest.fixture
+def data(digits_only: Path, tmp_path: Path) -> Path:
+    """A copy of ``digits_only`` for a test that changes it."""
+    return Path(shutil.copytree(digits_only, tmp_path / "data"))
+
+
+def deploy_echo(data: Path, name: str = "echo", **options: object) -> None:
+    """Deploys the echo runtime under a name, on the bytes of an artifact that it ignores."""
+    from openmaas.app import open_store
+    from openmaas.config import load
+
+    store = open_store(load(None, {}, {"data_dir": str(data)}))
+    if name not in {version.model for version in store.records.versions()}:
+        import msgspec
+
+        version = store.records.version("digits")
+        store.records.add(msgspec.structs.replace(version, model=name, task="chat"))
+    chosen = {"task": "chat"} | options
+    pairs = [part for key, value in chosen.items() for part in ("--option", f"{key}={value}")]
+    cli(data, "deploy", name, "--runtime", "echo", *pairs)
