@@ -1,0 +1,282 @@
+"""Artifacts by digest: plain files that the server made, checked byte by byte when opened."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from openmaas.errors import ArtifactRefused, ModelNotFound, StorageFull
+from openmaas.registry.manifest import (
+    MANIFEST_BYTES,
+    MANIFEST_NAME,
+    MAX_FILES,
+    Description,
+    Manifest,
+    StoredFile,
+    check_digest,
+    check_name,
+    decode,
+    digest_of,
+    encode,
+)
+
+CHUNK = 1 << 20
+MAX_ARTIFACT_BYTES = 512 << 30
+SPARE_BYTES = 64 << 20  # left free for the database, whatever is stored
+
+
+class ArtifactStore:
+    """A folder ``root`` with one folder per artifact, named by the digest's hex digits.
+
+    An artifact appears by one rename of a folder whose files are already on disk, so a
+    crash leaves either all of it or none; what it leaves in ``.staging`` is swept at start.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._staging = root / ".staging"
+        with disk_errors():
+            self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sweep(self) -> None:
+        """Removes what crashed or was cut off; call it when no import can be running."""
+        for left in self._staging.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A new private folder on the store's own disk, removed afterwards."""
+        folder = self._staging / secrets.token_hex(8)
+        with disk_errors():
+            folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def add(
+        self,
+        staged: Path,
+        description: Description,
+        *,
+        source: str,
+        source_sha256: str,
+        licence: str = "",
+    ) -> tuple[str, Manifest]:
+        """Stores the plain files of folder ``staged``, which it takes away; twice is once.
+
+        Raises:
+            ArtifactRefused: a link, sub-folder or odd name among them, or too much.
+            StorageFull: the disk is full; nothing was stored.
+        """
+        with disk_errors():
+            files = [_hashed(path) for path in _listing(staged)]
+            if not files or sum(file.size for file in files) > MAX_ARTIFACT_BYTES:
+                raise ArtifactRefused("The conversion made no file, or more than may be stored.")
+            manifest = Manifest(
+                **msgspec.structs.asdict(description),
+                files=files,
+                source=source,
+                source_sha256=source_sha256,
+                licence=licence,
+            )
+            encoded = encode(manifest)
+            decode(encoded)
+            digest = digest_of(encoded)
+            target = self._path(digest)
+            if not target.exists():
+                self._commit(staged, files, encoded, target)
+        return digest, manifest
+
+    def open(self, digest: str) -> Path:
+        """The artifact's folder, after every byte of it was checked.
+
+        Raises:
+            ModelNotFound: no such artifact.
+            ArtifactRefused: a byte, a link or a file is not as the digest says.
+        """
+        folder = self._path(digest)
+        manifest = self.manifest(digest)
+        verify(folder, manifest)
+        return folder
+
+    def manifest(self, digest: str) -> Manifest:
+        """The manifest, checked against the digest; the files are not read.
+
+        Raises:
+            ModelNotFound: no such artifact.
+            ArtifactRefused: the manifest was changed.
+        """
+        try:
+            with _plain(self._path(digest) / MANIFEST_NAME) as file:
+                encoded = file.read(MANIFEST_BYTES + 1)
+        except FileNotFoundError:
+            raise ModelNotFound(f"No artifact {digest} is stored here.") from None
+        if digest_of(encoded) != digest:
+            raise ArtifactRefused(f"The manifest of {digest} was changed; pull the model again.")
+        return decode(encoded)
+
+    def remove(self, digest: str) -> None:
+        """Removes an artifact; one that is not there is no error.
+
+        It vanishes by a rename first, so that a crash never leaves half of one in place.
+        """
+        grave = self._staging / secrets.token_hex(8)
+        with contextlib.suppress(FileNotFoundError), disk_errors():
+            self._path(digest).rename(grave)
+            shutil.rmtree(grave, ignore_errors=True)
+
+    def digests(self) -> list[str]:
+        """All artifacts stored, sorted."""
+        found = (f"sha256:{entry.name}" for entry in self.root.iterdir() if entry.is_dir())
+        return sorted(name for name in found if _is_digest(name))
+
+    def _path(self, digest: str) -> Path:
+        return self.root / check_digest(digest)
+
+    def _commit(
+        self, staged: Path, files: list[StoredFile], encoded: bytes, target: Path
+    ) -> None:
+        folder = self._staging / secrets.token_hex(8)
+        try:
+            folder.mkdir(mode=0o700)
+            for file in files:
+                _move(staged / file.path, folder / file.path)
+            with open(folder / MANIFEST_NAME, "xb") as out:
+                out.write(encoded)
+                out.flush()
+                os.fsync(out.fileno())
+            (folder / MANIFEST_NAME).chmod(0o444)
+            _sync_folder(folder)
+            try:
+                folder.rename(target)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise  # otherwise somebody else stored the same bytes meanwhile
+            _sync_folder(self.root)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Checks that ``folder`` holds exactly the manifest's files, byte for byte, and no link.
+
+    Raises:
+        ArtifactRefused: it does not.
+    """
+    present = {path.name for path in folder.iterdir()} - {MANIFEST_NAME}
+    if present != {file.path for file in manifest.files}:
+        raise ArtifactRefused("The artifact has files too many or too few; pull it again.")
+    for file in manifest.files:
+        if _hashed(folder / file.path) != file:
+            raise ArtifactRefused(f"{file.path} of the artifact is damaged; pull it again.")
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raises StorageFull where the operating system says that the disk or a quota is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFull("The disk is full; free some space and try again.") from error
+        raise
+
+
+def need_space(folder: Path, size: int) -> None:
+    """Refuses early what would fill the disk.
+
+    Raises:
+        StorageFull: fewer than ``size`` bytes (and a reserve) are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE_BYTES:
+        raise StorageFull(f"{size + SPARE_BYTES:,} bytes are needed on the disk; {free:,} are free.")
+
+
+def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> tuple[int, str]:
+    """Size and sha256 (hex) of a plain file with no other link to it.
+
+    Raises:
+        ArtifactRefused: it is a link, is linked to from elsewhere, or is no plain file.
+    """
+    sha256 = hashlib.sha256()
+    size = 0
+    with _plain(path) as file:
+        while chunk := file.read(CHUNK):
+            sha256.update(chunk)
+            size += len(chunk)
+            if on_bytes is not None:
+                on_bytes(size)
+    return size, sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[io.FileIO]:
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ArtifactRefused(f"{path.name} is a symbolic link; only plain files.") from None
+        raise
+    with os.fdopen(opened, "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactRefused(f"{path.name} is no plain file.")
+        if status.st_nlink != 1:
+            raise ArtifactRefused(f"{path.name} has other links to it; copy it first.")
+        yield file
+
+
+def _hashed(path: Path) -> StoredFile:
+    size, sha256 = hash_file(path)
+    return StoredFile(path.name, size, sha256)
+
+
+def _listing(folder: Path) -> list[Path]:
+    paths = []
+    for path in folder.iterdir():
+        check_name(path.name)
+        paths.append(path)
+        if len(paths) > MAX_FILES:
+            raise ArtifactRefused(f"An artifact has at most {MAX_FILES} files.")
+    return sorted(paths)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Renames within one disk, copies across; on disk and read-only afterwards."""
+    try:
+        old.rename(new)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(old, new)
+    with open(new, "rb") as file:
+        os.fsync(file.fileno())
+    new.chmod(0o444)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        check_digest(text)
+    except ArtifactRefused:
+        return False
+    return True
