@@ -129,13 +129,16 @@ class Usage(Record):
     rows: int = 0
 
 
+Utf8 = bytes  # under another name, as a field called ``bytes`` hides the type
+
+
 class TokenLogprob(Record):
     """Natural-log probability of a token; ``alternatives`` are (text, bytes, logprob)."""
 
     text: str
-    bytes: bytes
+    bytes: Utf8
     logprob: float | None  # None: the first token of a prompt has no context
-    alternatives: list[tuple[str, bytes, float]] = []
+    alternatives: list[tuple[str, Utf8, float]] = []
 
 
 class ToolCallDelta(Record):
