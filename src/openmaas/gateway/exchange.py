@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -181,7 +181,7 @@ class Exchange:
             if watcher:
                 watcher[0].cancel()
 
-    async def follow(self, call: Call) -> AsyncIterator[list[Event]]:
+    async def follow(self, call: Call) -> AsyncGenerator[list[Event], None]:
         """Events of a call as they arrive, those that came together in one list. Silence is
         filled with ``: ping`` comments; the call is cancelled when the client goes away.
 

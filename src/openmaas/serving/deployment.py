@@ -16,6 +16,7 @@ from openmaas.frames import Cancel, Cancelled, Emit, Refused, Submit, ToGateway
 from openmaas.inference import ModelInfo, Request
 from openmaas.placement.base import Placement, Worker, WorkerSpec
 from openmaas.serving.call import Call
+from openmaas.serving.tally import Tally
 
 State = Literal["loading", "ready", "restarting", "broken", "stopping"]
 
@@ -58,6 +59,7 @@ class Deployment:
         self.worker: Worker | None = None
         self.restarts = 0
         self.calls: dict[int, Call] = {}
+        self.tally = Tally()
         self._placement = placement
         self._limits = limits
         self._finished = finished
@@ -153,6 +155,9 @@ class Deployment:
                 words = await self._one_life()
             except WorkerFailed as error:
                 words = error.message
+            except Exception as error:  # a bug of ours or a full process table: not a reason to stop
+                log.exception("cannot start a worker of %s", self.model)
+                words = f"{type(error).__name__}: {error}"
             if self.state == "broken":
                 return  # the artifact itself was refused: another try would end the same
             self.restarts += 1
@@ -216,6 +221,7 @@ class Deployment:
         elif not call.answered and self.worker is not None:
             self.worker.send([Cancel(id=call.id)])
             self._cancelled[call.id] = call.deadline + HUNG_SECONDS
+        self.tally.add(call, error)
         self._finished(call, error)
 
     def _fail_all(self, error: OpenMaaSError) -> None:
