@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -16,7 +15,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     deployment: str
     runtime: str
-    artifacts: Path  # root of the artifact store
+    artifacts: str  # root of the artifact store
     digest: str  # of the artifact, whose bytes the worker checks before it parses them
     options: dict[str, Any] = {}
     load_seconds: float = 120.0

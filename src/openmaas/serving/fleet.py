@@ -130,7 +130,7 @@ class Fleet:
             WorkerSpec(
                 deployment=want.model,
                 runtime=want.runtime,
-                artifacts=self._artifacts.root,
+                artifacts=str(self._artifacts.root),
                 digest=version.digest,
                 options=want.options,
                 load_seconds=self._limits.load_seconds,

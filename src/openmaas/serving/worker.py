@@ -21,7 +21,7 @@ from openmaas.placement.base import WorkerSpec
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.runtimes import open_runtime
 from openmaas.runtimes.base import BatchRuntime, Runtime, TokenRuntime
-from openmaas.serving import batching, stepping
+from openmaas.serving import batching
 from openmaas.serving.batching import Batching
 from openmaas.serving.inbox import Inbox, Line
 
@@ -46,13 +46,15 @@ def main(socket_path: str, spec_json: str) -> None:
     inbox = Inbox(line)
     line.send([Ready(info=runtime.info)])
     if hasattr(runtime, "step"):
+        from openmaas.serving import stepping  # templates and grammars: language models alone
+
         stepping.serve(cast(TokenRuntime, runtime), inbox, line)
     else:
         batching.serve(cast(BatchRuntime, runtime), inbox, line, cuts)
 
 
 def _load(spec: WorkerSpec, options: dict[str, Any]) -> Runtime:
-    folder = ArtifactStore(spec.artifacts).open(spec.digest)
+    folder = ArtifactStore(Path(spec.artifacts)).open(spec.digest)
     try:
         return open_runtime(spec.runtime, folder, options)
     except OpenMaaSError:
