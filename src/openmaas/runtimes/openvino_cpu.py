@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import openvino as ov  # type: ignore[import-untyped]
+import openvino as ov
 
 from openmaas.errors import ArtifactRefused, ConfigurationError
 

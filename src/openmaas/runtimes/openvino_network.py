@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import openvino as ov  # type: ignore[import-untyped]
+import openvino as ov
 from numpy.typing import NDArray
 
 from openmaas.errors import ArtifactRefused
