@@ -1,0 +1,31 @@
+"""A server of echo models whose faults can be switched on, and requests to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import deploy_echo
+from tests.processes import ServerProcess, cli, serving
+
+
+@pytest.fixture
+def faulty(data: Path) -> Iterator[ServerProcess]:
+    """Chat models ``fast`` and ``slow`` (20 tokens/s), and ``digits``; requests end after 3 s."""
+    deploy_echo(data, "fast")
+    deploy_echo(data, "slow", tokens_per_second=20, token_log=str(data / "tokens.jsonl"))
+    cli(data, "deploy", "digits")
+    with serving(data, OPENMAAS_LIMITS_REQUEST_SECONDS="3") as running:
+        yield running
+
+
+@pytest.fixture
+def patient(data: Path) -> Iterator[ServerProcess]:
+    """The same with the default time limit."""
+    deploy_echo(data, "fast")
+    deploy_echo(data, "slow", tokens_per_second=20, token_log=str(data / "tokens.jsonl"))
+    cli(data, "deploy", "digits")
+    with serving(data) as running:
+        yield running

@@ -1,0 +1,53 @@
+"""F6: a client that goes away frees its place, streaming or not."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import httpx
+import pytest
+
+from tests.faults.requests import chat, in_flight
+from tests.processes import ServerProcess
+
+
+def produced(server: ServerProcess) -> int:
+    """Tokens in the slow model's own log."""
+    log = server.data / "tokens.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def stays(server: ServerProcess) -> bool:
+    """Whether the model has stopped producing: two looks, ten tokens' time apart, agree."""
+    before = produced(server)
+    threading.Event().wait(0.5)
+    return produced(server) == before
+
+
+def test_leaving_a_stream_frees_its_place(patient: ServerProcess) -> None:
+    body = chat("slow", "a b c d", stream=True, max_tokens=4000)
+    with patient.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        for count, _ in enumerate(answer.iter_lines()):
+            if count == 5:
+                break
+        assert in_flight(patient, "slow") == 1
+    patient.wait_until(lambda: in_flight(patient, "slow") == 0, 1)
+    patient.wait_until(lambda: stays(patient), 3)
+
+
+def test_leaving_without_streaming_frees_its_place(patient: ServerProcess) -> None:
+    body = chat("slow", "a b c d", max_tokens=4000)
+    headers = {"Authorization": f"Bearer {patient.key}"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{patient.url}/v1/chat/completions", json=body, headers=headers, timeout=0.7)
+    patient.wait_until(lambda: in_flight(patient, "slow") == 0, 1)
+    patient.wait_until(lambda: stays(patient), 3)
+
+
+def test_token_log_is_what_was_delivered(patient: ServerProcess) -> None:
+    answer = patient.client.post("/v1/chat/completions", json=chat("slow", "a b", max_tokens=7))
+    usage = answer.json()["usage"]
+    lines = [json.loads(line) for line in (patient.data / "tokens.jsonl").read_text().splitlines()]
+    assert usage["completion_tokens"] == 7
+    assert lines
