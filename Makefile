@@ -1,0 +1,65 @@
+# OpenMaaS: `make serve` is all that a first look needs. See README.md.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --no-input -q
+# What to give `openmaas serve`, as in: make serve ARGS="--port 9000"
+ARGS ?=
+
+.PHONY: help serve install test check format bench lock clean
+
+help: ## says what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
+
+serve: .venv/.base ## from nothing to a served language model on 127.0.0.1:8000
+	@$(BIN)/openmaas models pull --starters --deploy
+	@$(BIN)/openmaas serve $(ARGS)
+
+install: .venv/.all ## every extra and the development tools
+
+test: .venv/.all ## sets up all that the tests need, then runs them
+	@bash tests/setup.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.all ## lint, format, types, import rule
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.all ## rewrites the code in the house format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.all ## every figure of the README, each beside its peer
+	@for one in benchmarks/bench_*.py; do $(BIN)/python $$one; done
+
+lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q --generate-hashes --strip-extras \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --allow-unsafe --all-build-deps -o requirements.txt pyproject.toml
+
+clean: ## removes the environment and all caches; models stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# A Debian without python3-venv can make an environment only without pip; the base brings one.
+.venv/.made:
+	@echo "Making .venv …"
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; set PYTHON=")'
+	@$(PYTHON) -m venv --without-pip .venv
+	@touch $@
+
+.venv/.base: .venv/.made requirements.txt pyproject.toml
+	@echo "Installing the base, about half a minute …"
+	@$(PIP) --require-hashes -r requirements.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.all: .venv/.base
+	@echo "Installing every extra and the tools, a few minutes …"
+	@$(PIP) --no-build-isolation -e '.[convert,dev]'
+	@touch $@

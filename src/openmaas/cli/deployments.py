@@ -1,0 +1,184 @@
+"""``openmaas deploy``, ``undeploy`` and ``status``."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
+
+import msgspec
+import typer
+
+from openmaas.cli import folder
+from openmaas.cli.folder import ConfigFile, DataDir
+from openmaas.cli.screen import err, say, size, table
+from openmaas.errors import ConfigurationError, EngineFailed
+
+if TYPE_CHECKING:
+    from openmaas.app import Store
+    from openmaas.config import Settings
+    from openmaas.registry.records import Deployed
+
+POLL_SECONDS = 0.1
+
+
+class _How(TypedDict, total=False):
+    version: int | None
+    runtime: str | None
+    options: dict[str, Any] | None
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    app.command(epilog=DEPLOY_EXAMPLES, rich_help_panel=panel)(deploy)
+    app.command(epilog=UNDEPLOY_EXAMPLES, rich_help_panel=panel)(undeploy)
+    app.command(epilog=STATUS_EXAMPLES, rich_help_panel=panel)(status)
+
+
+DEPLOY_EXAMPLES = """[bold]Examples[/]
+
+openmaas deploy smollm2-135m
+
+openmaas deploy digits --version 2 --option batch_size=64
+
+Options differ from runtime to runtime: see docs/operate.md."""
+
+
+def deploy(
+    model: Annotated[str, typer.Argument(help="As `openmaas models list` names it.")],
+    version: Annotated[int | None, typer.Option(help="[dim]\\[the newest][/]")] = None,
+    runtime: Annotated[str | None, typer.Option(help="[dim]\\[chosen by the format][/]")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the runtime; repeatable.")
+    ] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Has a model served, by the running server at once or by the next one.
+
+    A version that is served already goes on answering until the new one is loaded.
+    """
+    chosen = folder.settings(config, data_dir=data_dir)
+    store = folder.open_folder(chosen)
+    deploy_and_report(
+        chosen,
+        store,
+        model,
+        version=version,
+        runtime=runtime,
+        options=_options(option or []),
+    )
+
+
+def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[_How]) -> None:
+    """Writes the wish down, says what was chosen and, where a server runs, what became of it.
+
+    Raises:
+        ModelNotFound, ConfigurationError: see ``serving.fleet.deploy``.
+        EngineFailed: the model cannot be loaded, or not in time.
+    """
+    from openmaas.serving import fleet
+
+    wanted = fleet.deploy(store.records, store.artifacts, model, **how)
+    say(f"{wanted.model} version {wanted.version} on {wanted.runtime}: {wanted.reason}")
+    if folder.running(chosen.data_path) is None:
+        say("It starts with: openmaas serve")
+        return
+    with err.status(f"waiting for {wanted.model}"):
+        seen = _settled(store, wanted, chosen.limits.load_seconds)
+    if seen is None:
+        raise EngineFailed(f"{wanted.model} has been undeployed or deployed anew meanwhile")
+    if seen.state != "ready":
+        raise EngineFailed(
+            f"{wanted.model} is {seen.state}: {seen.detail or 'see openmaas status'}"
+        )
+    say(f"{wanted.model} is ready", "green")
+
+
+def _settled(store: Store, wanted: Deployed, seconds: float) -> Deployed | None:
+    """What a server reports of a deployment once it is ready or given up; None: it is gone."""
+    until = time.monotonic() + seconds
+    while True:
+        all_ = {one.model: one for one in store.records.deployed()}
+        seen = all_.get(wanted.model)
+        if seen is None or seen.generation != wanted.generation:
+            return None
+        done = seen.gateway_pid is not None and seen.state in ("ready", "broken")
+        if done or time.monotonic() > until:
+            return seen
+        time.sleep(POLL_SECONDS)
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    """``name=value`` with values as JSON where they are, as text otherwise."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(f"--option {pair!r}: write it as name=value")
+        try:
+            found[name] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            found[name] = value
+    return found
+
+
+UNDEPLOY_EXAMPLES = "[bold]Example[/]\n\nopenmaas undeploy digits"
+
+
+def undeploy(
+    model: Annotated[str, typer.Argument(help="As `openmaas status` names it.")],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Takes a model down, after its requests in flight; its versions stay on this machine."""
+    folder.open_folder(folder.settings(config, data_dir=data_dir)).records.undeploy(model)
+    say(f"{model} is no longer served")
+
+
+STATUS_EXAMPLES = "[bold]Example[/]\n\nopenmaas status"
+
+
+def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Shows what is deployed, on what and why, and how it does."""
+    chosen = folder.settings(config, data_dir=data_dir)
+    deployed = folder.open_folder(chosen).records.deployed()
+    server = folder.running(chosen.data_path)
+    if server is None:
+        say("No server runs over this data folder. Start one with: openmaas serve", "yellow")
+    else:
+        say(f"Server {server.url}, process {server.pid}")
+    if not deployed:
+        say("Nothing is deployed. See: openmaas models list, openmaas deploy --help")
+        return
+    live = server is not None
+    table(
+        ["model", "version", "runtime", "state", "pid", "memory", "restarts", "why this runtime"],
+        [_row(one, live) for one in deployed],
+        right=("version", "pid", "memory", "restarts"),
+    )
+    for one in deployed:
+        if live and one.detail and one.state != "ready":
+            say(f"{one.model}: {one.detail}", "red" if one.state == "broken" else "yellow")
+
+
+def _row(one: Deployed, live: bool) -> list[str]:
+    alive = live and one.worker_pid is not None
+    return [
+        one.model,
+        str(one.version),
+        one.runtime,
+        one.state if live else "waiting for a server",
+        str(one.worker_pid) if alive else "",
+        _memory(one.worker_pid) if alive and one.worker_pid else "",
+        str(one.restarts) if live else "",
+        one.reason,
+    ]
+
+
+def _memory(pid: int) -> str:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return ""
+    return size(pages * os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,93 @@
+"""What commands print with: legible on a terminal, in a pipe and in a log file alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+# A pipe has no width; the 80 columns that rich assumes would cut keys and paths.
+_WIDE = 200
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+err = Console(highlight=False, stderr=True, width=None if sys.stderr.isatty() else _WIDE)
+
+
+def say(text: str, style: str = "") -> None:
+    """A line as it is: no markup read from it, never wrapped."""
+    out.print(Text(text, style=style), soft_wrap=True)
+
+
+def fail(text: str) -> None:
+    """What went wrong, on standard error."""
+    err.print(Text("error: ", style="bold red").append(text, style="not bold"), soft_wrap=True)
+
+
+def table(columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
+    """Prints rows under their columns; those named in ``right`` are aligned there."""
+    grid = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    for column in columns:
+        numeric = column in right
+        grid.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    out.print(grid)
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that keeps them short: 98 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+class Bars:
+    """Progress of several things, one after the other: bars on a terminal, lines elsewhere."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._name = ""
+        self._said = ""
+
+    def begin(self, name: str) -> None:
+        self._name, self._said = name, ""
+        if err.is_terminal:
+            self._task = self._progress.add_task(name, total=None, doing="")
+
+    def __call__(self, done: int, total: int | None, doing: str) -> None:
+        """Has the form of ``registry.fetching.Progress``."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, doing=doing)
+        elif doing != self._said:
+            self._said = doing
+            err.print(Text(f"{self._name}: {doing}"), soft_wrap=True)
+
+    def end(self, words: str) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        self._progress.console.print(
+            Text("✓ ", style="green").append(f"{self._name}: {words}", style="default"),
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    progress = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=30),
+        DownloadColumn(),
+        TextColumn("{task.fields[doing]}"),
+        console=err,
+        transient=True,
+    )
+    with progress:
+        yield Bars(progress)

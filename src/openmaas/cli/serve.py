@@ -1,0 +1,123 @@
+"""``openmaas serve``."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openmaas.cli import folder
+from openmaas.cli.folder import ConfigFile, DataDir
+from openmaas.cli.screen import out, say
+
+if TYPE_CHECKING:
+    from openmaas.app import Store
+    from openmaas.config import Settings
+
+EXAMPLES = """[bold]Examples[/]
+
+openmaas serve
+
+openmaas serve --port 9000 --data-dir /srv/openmaas
+
+OPENMAAS_LIMITS_QUEUE=64 openmaas serve --config openmaas.toml
+
+Every setting has a name for the file and one for the environment: see docs/operate.md."""
+
+WATCH_SECONDS = 0.1
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    app.command(epilog=EXAMPLES, rich_help_panel=panel)(serve)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where to listen. [dim]\\[127.0.0.1][/]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="0 takes a free one. [dim]\\[8000][/]")
+    ] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Serves what is deployed, until Ctrl-C; requests in flight then finish first."""
+    chosen = folder.settings(config, host=host, port=port, data_dir=data_dir)
+    store = folder.open_folder(chosen)
+    with folder.hold(chosen.data_path) as hold:
+        secret = _first_key(chosen, store)
+
+        def listening(url: str) -> None:
+            hold.announce(url)
+            _greet(url, secret, store)
+            threading.Thread(target=_tell, args=[store], daemon=True).start()
+
+        from openmaas.app import serve as run
+
+        run(chosen, store, listening)
+
+
+def _first_key(chosen: Settings, store: Store) -> str | None:
+    if chosen.admin_key is not None or store.keys.list():
+        return None
+    return store.keys.create("first", "admin")[1]
+
+
+def _greet(url: str, secret: str | None, store: Store) -> None:
+    out.rule("OpenMaaS", style="dim", align="left")
+    say(f"Serving at    {url}", "bold")
+    if secret is not None:
+        say(f"Admin key     {secret}", "bold")
+        say("              It is shown this once; more of them: openmaas keys create NAME")
+    deployed = {one.model for one in store.records.deployed()}
+    if not deployed:
+        say("No model is deployed yet:  openmaas models pull --starters --deploy")
+        return
+    say("Try, in another terminal:")
+    say(f"  export OPENMAAS_URL={url} OPENMAAS_API_KEY={secret or '<your key>'}")
+    for command in _suggestions(store):
+        say(f"  {command}")
+
+
+def _suggestions(store: Store) -> list[str]:
+    """A command for each task that something deployed does, at most one each."""
+    found: dict[str, str] = {}
+    for one in store.records.deployed():
+        found.setdefault(store.records.version(one.model, one.version).task, one.model)
+    commands = []
+    if model := found.get("chat"):
+        commands.append(f'openmaas chat {model} "Why is the sky blue?"')
+    if model := found.get("embed"):
+        body = f'{{"model": "{model}", "input": "Hello"}}'
+        commands.append(
+            'curl -s $OPENMAAS_URL/v1/embeddings -H "Authorization: Bearer $OPENMAAS_API_KEY" '
+            f"-H 'Content-Type: application/json' -d '{body}'"
+        )
+    if model := found.get("predict"):
+        example = "examples/digits.json" if model == "digits" else "ROWS.json"
+        commands.append(f"openmaas predict {model} {example}")
+    return commands
+
+
+def _tell(store: Store) -> None:
+    """Says of each model when it answers, or why it does not."""
+    told: set[str] = set()
+    began = time.monotonic()
+    while True:
+        deployed = store.records.deployed()
+        for one in deployed:
+            if one.model in told or one.gateway_pid != os.getpid():
+                continue  # what is written there is still an earlier server's
+            if one.state == "ready":
+                say(f"✓ {one.model} is ready after {time.monotonic() - began:.1f} s", "green")
+            elif one.state == "broken":
+                say(f"✗ {one.model} cannot be served: {one.detail}", "red")
+            else:
+                continue
+            told.add(one.model)
+        if told >= {one.model for one in deployed}:
+            return
+        time.sleep(WATCH_SECONDS)

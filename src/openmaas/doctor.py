@@ -1,0 +1,210 @@
+"""What this machine can run, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+State = Literal["ok", "lacking", "missing"]
+
+MEMORY_BYTES = 2 * 1024**3  # the starter models and their server, with room
+DISK_BYTES = 2 * 1024**3
+
+ENGINES = {
+    "openvino_genai": "language models",
+    "xllamacpp": "GGUF language models of other architectures",
+    "openvino": "ordinary networks and embeddings",
+}
+CONVERTERS = {"keras": "Keras files", "torch": "Keras files and language models from safetensors"}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the doctor's answer."""
+
+    subject: str
+    state: State  # missing: nothing can be served without it; lacking: something cannot
+    what: str
+    mend: str = ""  # the command or advice that mends it
+
+
+def examine(data: Path) -> list[Finding]:
+    """Looks at everything; ``data`` is the data folder, which need not exist yet."""
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        _python,
+        _processor,
+        _memory,
+        lambda: _disk(data),
+        _engines,
+        _devices,
+        _converters,
+        _sandbox,
+        _pip,
+    ]
+    return [finding for look in looks for finding in look()]
+
+
+def _python() -> Iterator[Finding]:
+    said = f"{platform.python_version()} on Linux {platform.release()}, {platform.machine()}"
+    if sys.platform != "linux":
+        yield Finding("system", "missing", platform.platform(), "workers need Linux")
+    elif sys.version_info < (3, 11):
+        yield Finding("Python", "missing", said, "install Python 3.11 or newer")
+    else:
+        yield Finding("Python", "ok", said)
+
+
+def _processor() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    name, flags = "unknown", set[str]()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        elif key.strip() in ("flags", "Features"):
+            flags = set(value.split())
+            break
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+    have = [flag for flag in wanted if flag in flags]
+    what = f"{cores} cores, {name}; {' '.join(have) or 'no AVX2'}"
+    if platform.machine() == "x86_64" and "avx2" not in flags:
+        yield Finding("processor", "lacking", what, "models will answer slowly without AVX2")
+    else:
+        yield Finding("processor", "ok", what)
+
+
+def _memory() -> Iterator[Finding]:
+    fields = dict(
+        line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if line
+    )
+    total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    limit = _cgroup_limit()
+    free = free if limit is None else min(free, limit)
+    what = f"{free / 1e9:.1f} GB available of {total / 1e9:.1f}"
+    if limit is not None and limit < total:
+        what += f", {limit / 1e9:.1f} allowed to this group of processes"
+    if free < MEMORY_BYTES:
+        yield Finding("memory", "lacking", what, "the starter models want 2 GB; stop something")
+    else:
+        yield Finding("memory", "ok", what)
+
+
+def _cgroup_limit() -> int | None:
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _disk(data: Path) -> Iterator[Finding]:
+    folder = data
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    what = f"{data}, {free / 1e9:.1f} GB free"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Finding(
+            "data folder", "missing", f"{data} cannot be written", "--data-dir or OPENMAAS_DATA_DIR"
+        )
+    elif free < DISK_BYTES:
+        yield Finding("data folder", "lacking", what, "models need room: another --data-dir")
+    else:
+        yield Finding("data folder", "ok", what)
+
+
+def _engines() -> Iterator[Finding]:
+    for module, use in ENGINES.items():
+        version, error = _try_import(module)
+        if error:
+            mend = "make serve (or pip install -e .)"
+            yield Finding(module, "missing", f"for {use}: {error}", mend)
+        else:
+            yield Finding(module, "ok", f"{version}, for {use}")
+
+
+def _devices() -> Iterator[Finding]:
+    script = (
+        "import json, openvino as ov; core = ov.Core(); "
+        "print(json.dumps({d: core.get_property(d, 'FULL_DEVICE_NAME') "
+        "for d in core.available_devices}))"
+    )
+    said, error = _child(script)
+    if error:
+        yield Finding("OpenVINO devices", "missing", error, "make serve (or pip install -e .)")
+        return
+    found = json.loads(said)
+    what = "; ".join(f"{device}: {name}" for device, name in found.items())
+    if "CPU" in found:
+        yield Finding("OpenVINO devices", "ok", what)
+    else:
+        yield Finding("OpenVINO devices", "missing", what or "none", "a CPU that OpenVINO knows")
+
+
+def _converters() -> Iterator[Finding]:
+    for module, use in CONVERTERS.items():
+        version, error = _try_import(module)
+        if error:
+            mend = "make install (or pip install -e '.[convert]')"
+            yield Finding(module, "lacking", f"not here; converts {use}", mend)
+        else:
+            yield Finding(module, "ok", f"{version}, converts {use}")
+
+
+def _sandbox() -> Iterator[Finding]:
+    from openmaas.placement import sandbox
+
+    have = sandbox.available()
+    wanted = (sandbox.NO_NEW_PRIVILEGES, sandbox.LIMITS, sandbox.WRITES, sandbox.READS,
+              sandbox.TCP, sandbox.SCOPE, sandbox.NETWORK)  # fmt: skip
+    lacking = [layer for layer in wanted if layer not in have]
+    what = f"conversion of model files runs under {', '.join(have) or 'no confinement'}"
+    if not lacking:
+        yield Finding("sandbox", "ok", what)
+        return
+    yield Finding(
+        "sandbox",
+        "lacking",
+        f"{what}; this kernel has no {', '.join(lacking)}",
+        "Linux 6.12 or newer with Landlock and user namespaces has all layers",
+    )
+
+
+def _pip() -> Iterator[Finding]:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        mend = f"{sys.executable} -m ensurepip"
+        yield Finding("pip", "lacking", "not here; pypi: models need it", mend)
+    else:
+        yield Finding("pip", "ok", f"{done.stdout.split()[1]}, fetches pypi: models")
+
+
+def _try_import(module: str) -> tuple[str, str]:
+    """Version and error of a module, imported in a child: an engine may well crash at it."""
+    script = (
+        f"import {module}; from importlib.metadata import packages_distributions as p, version as v;"
+        f" print(v(p()['{module}'][0]))"
+    )
+    return _child(script)
+
+
+def _child(script: str) -> tuple[str, str]:
+    """Last line of a Python child's output, and of its errors if it failed."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode < 0:
+        return "", f"crashed with signal {-done.returncode}"
+    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    last = lines[-1] if lines else ""
+    return ("", last or f"exit code {done.returncode}") if done.returncode else (last, "")
