@@ -56,8 +56,6 @@ def _python() -> Iterator[Finding]:
     said = f"{platform.python_version()} on Linux {platform.release()}, {platform.machine()}"
     if sys.platform != "linux":
         yield Finding("system", "missing", platform.platform(), "workers need Linux")
-    elif sys.version_info < (3, 11):
-        yield Finding("Python", "missing", said, "install Python 3.11 or newer")
     else:
         yield Finding("Python", "ok", said)
 
@@ -192,8 +190,8 @@ def _pip() -> Iterator[Finding]:
 def _try_import(module: str) -> tuple[str, str]:
     """Version and error of a module, imported in a child: an engine may well crash at it."""
     script = (
-        f"import {module}; from importlib.metadata import packages_distributions as p, version as v;"
-        f" print(v(p()['{module}'][0]))"
+        f"import {module}; from importlib.metadata import packages_distributions, version; "
+        f"print(version(packages_distributions()['{module}'][0]))"
     )
     return _child(script)
 

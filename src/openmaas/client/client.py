@@ -83,15 +83,17 @@ class Client:
             StreamBroken: it ended before its end.
         """
         body = _chat_body(model, messages, parameters) | {"stream": True}
-        with _connected(self.url):
-            with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
-                if response.is_error:
-                    response.read()
-                    raise ApiError.of(response)
-                for event in _events(response):
-                    for choice in event["choices"]:
-                        if text := choice["delta"].get("content"):
-                            yield text
+        with (
+            _connected(self.url),
+            self._http.stream("POST", "/v1/chat/completions", json=body) as response,
+        ):
+            if response.is_error:
+                response.read()
+                raise ApiError.of(response)
+            for event in _events(response):
+                for choice in event["choices"]:
+                    if text := choice["delta"].get("content"):
+                        yield text
 
     # --- embeddings and ordinary networks ------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, TypeAlias
 
-Number = Union[bool, int, float, str]
-Nested = Union[Number, Sequence["Nested"]]
+Number: TypeAlias = bool | int | float | str
+Nested: TypeAlias = "Number | Sequence[Nested]"
 
 
 @dataclass(frozen=True)
