@@ -158,7 +158,10 @@ class Fleet:
     # --- telling ------------------------------------------------------------------------------
 
     def _note(self, deployment: Deployment) -> None:
-        self._unreported[deployment.model] = deployment
+        # A deployment that is being replaced says nothing about the one that is wanted.
+        model = deployment.model
+        if deployment is (self._coming.get(model) or self._serving.get(model)):
+            self._unreported[model] = deployment
         if deployment.state == "restarting" and deployment.restarts:
             self._telemetry.restarted(deployment.model)
 
