@@ -39,7 +39,7 @@ DEPLOY_EXAMPLES = """[bold]Examples[/]
 
 openmaas deploy smollm2-135m
 
-openmaas deploy digits --version 2 --option batch_size=64
+openmaas deploy digits --version 2 --option batch_max_requests=64
 
 Options differ from runtime to runtime: see docs/operate.md."""
 

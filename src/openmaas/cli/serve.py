@@ -11,7 +11,7 @@ import typer
 
 from openmaas.cli import folder
 from openmaas.cli.folder import ConfigFile, DataDir
-from openmaas.cli.screen import out, say
+from openmaas.cli.screen import say
 
 if TYPE_CHECKING:
     from openmaas.app import Store
@@ -67,7 +67,6 @@ def _first_key(chosen: Settings, store: Store) -> str | None:
 
 
 def _greet(url: str, secret: str | None, store: Store) -> None:
-    out.rule("OpenMaaS", style="dim", align="left")
     say(f"Serving at    {url}", "bold")
     if secret is not None:
         say(f"Admin key     {secret}", "bold")
