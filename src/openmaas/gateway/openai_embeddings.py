@@ -53,7 +53,7 @@ def answer(embedded: Embedded, model: str, encoding: Encoding) -> EmbeddingList:
     """
     size = embedded.dimensions * 4
     rows = [embedded.data[at : at + size] for at in range(0, len(embedded.data), size)]
-    made: list[str] | list[tuple[float, ...]]
+    made: Sequence[str | tuple[float, ...]]
     if encoding == "base64":
         made = [base64.b64encode(row).decode() for row in rows]
     else:
