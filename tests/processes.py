@@ -43,9 +43,7 @@ class ServerProcess:
         before = self.log.stat().st_size
         self.process = subprocess.Popen(
             [sys.executable, "-m", "openmaas.cli", "serve", "--port", "0"],
-            env=os.environ
-            | {"OPENMAAS_DATA_DIR": str(data), "OPENMAAS_ADMIN_KEY": self.key}
-            | env,
+            env=os.environ | {"OPENMAAS_DATA_DIR": str(data), "OPENMAAS_ADMIN_KEY": self.key} | env,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,

@@ -84,7 +84,7 @@ def serve(settings: Settings, store: Store, listening: Callable[[str], None]) ->
     bound = _bind(settings.host, settings.port)
     server = build_server(settings, store)
     config = uvicorn.Config(
-        server,  # type: ignore[arg-type]
+        server,
         loop="uvloop",
         http="httptools",
         ws="none",

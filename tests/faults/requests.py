@@ -9,9 +9,7 @@ import httpx
 
 from tests.processes import ServerProcess
 
-DIGITS = {
-    "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}]
-}
+DIGITS = {"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}]}
 
 
 def chat(model: str, text: str, **more: Any) -> dict[str, Any]:

@@ -35,8 +35,10 @@ def test_killed_worker_fails_only_its_own_requests(patient: ServerProcess) -> No
             patient.wait_until(lambda done=done: len(outcomes["fast"]) > done + 2, 10)
             os.kill(pid, signal.SIGKILL)
             patient.wait_until(
-                lambda pid=pid: patient.worker_pid("fast") not in (None, pid)
-                and ask(patient, "fast", "back").status_code == 200,
+                lambda pid=pid: (
+                    patient.worker_pid("fast") not in (None, pid)
+                    and ask(patient, "fast", "back").status_code == 200
+                ),
                 5,
             )
         stop.set()
@@ -116,4 +118,3 @@ def test_worker_dies_with_its_gateway(patient: ServerProcess) -> None:
             return
         deadline.wait(0.05)
     raise AssertionError("workers outlive their gateway")
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import httpx
 import pytest
-
 from tests.processes import ServerProcess, cli
 
 OPEN = {("GET", "/health"), ("GET", "/openapi.json"), ("GET", "/v2"), ("GET", "/v2/health/live"),

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from openmaas.errors import Abandoned, InvalidRequest, OpenMaaSError, PayloadTooLarge, UnsupportedMedia
+from openmaas.errors import (
+    Abandoned,
+    InvalidRequest,
+    OpenMaaSError,
+    PayloadTooLarge,
+    UnsupportedMedia,
+)
 from openmaas.gateway import errors as wire_errors
 
 if TYPE_CHECKING:
@@ -142,7 +148,10 @@ class Exchange:
             return
         await self._start(
             200,
-            [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")],
+            [
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"cache-control", b"no-cache"),
+            ],
         )
 
     async def send_events(self, data: bytes) -> None:

@@ -23,7 +23,9 @@ class Health(msgspec.Struct):
 
 def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> list[Endpoint]:
     async def health(exchange: Exchange) -> None:
-        states = {one.model: one.state for one in exchange.pipeline.fleet.deployed()}
+        states: dict[str, str] = {
+            one.model: one.state for one in exchange.pipeline.fleet.deployed()
+        }
         loading = "loading" in states.values()
         answer = Health("loading" if loading else "ok", __version__, states)
         await exchange.respond_json(answer, status=503 if loading else 200)

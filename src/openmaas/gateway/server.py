@@ -43,9 +43,7 @@ class Server:
             (Route(e.path, _nothing, methods=[e.method]), e) for e in endpoints if "{" in e.path
         ]
 
-    async def __call__(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return

@@ -21,7 +21,16 @@ from openmaas.frames import Ready, Refused, ToGateway, ToWorker
 from openmaas.placement.base import WorkerSpec
 
 LOG_BYTES = 8192
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+)
 
 
 class LocalPlacement:

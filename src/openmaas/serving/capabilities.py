@@ -16,9 +16,7 @@ def check(info: ModelInfo, model: str, request: Request) -> None:
     """
     asked = TASKS[type(request)]
     if asked != info.task:
-        raise InvalidRequest(
-            f"model {model!r} does {info.task}, not {asked}", param="model"
-        )
+        raise InvalidRequest(f"model {model!r} does {info.task}, not {asked}", param="model")
     for param, option in _needs(request):
         if option not in info.options:
             raise UnsupportedParameter(

@@ -70,6 +70,7 @@ class Deployment:
         self._crashes: deque[float] = deque(maxlen=CRASHES)
         self._turn = asyncio.Event()  # set when the state leaves loading or restarting
         self._exited: asyncio.Future[str] | None = None
+        self._drained: asyncio.Event | None = None
         self._seconds_per_call = 0.05
         self._last_done = 0.0
         self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._sweep())]
@@ -123,17 +124,17 @@ class Deployment:
             finish=self._finish,
         )
         self.calls[call.id] = call
-        self.worker.send(
-            [Submit(id=call.id, request=request, seconds=deadline - call.started)]
-        )
+        self.worker.send([Submit(id=call.id, request=request, seconds=deadline - call.started)])
         return call
 
     async def stop(self, drain_seconds: float) -> None:
         """Lets calls in flight finish, ends the worker, and returns when it is gone."""
         self._set("stopping", "draining")
-        until = time.monotonic() + drain_seconds
-        while self.calls and time.monotonic() < until:
-            await asyncio.sleep(0.02)
+        if self.calls:
+            self._drained = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(drain_seconds):
+                    await self._drained.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -155,7 +156,7 @@ class Deployment:
                 words = await self._one_life()
             except WorkerFailed as error:
                 words = error.message
-            except Exception as error:  # a bug of ours or a full process table: not a reason to stop
+            except Exception as error:  # a full process table, say
                 log.exception("cannot start a worker of %s", self.model)
                 words = f"{type(error).__name__}: {error}"
             if self.state == "broken":
@@ -212,6 +213,8 @@ class Deployment:
     def _finish(self, call: Call, error: OpenMaaSError | None) -> None:
         """A call ended: by its last event, or because nobody waits for it any more."""
         del self.calls[call.id]
+        if self._drained is not None and not self.calls:
+            self._drained.set()
         now = time.monotonic()
         if error is None:
             self._crashes.clear()

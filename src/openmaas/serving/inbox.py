@@ -60,7 +60,7 @@ class Inbox:
             while block and not self._waiting and not self._cancelled:
                 self._news.wait()
             now = time.monotonic()
-            taken = []
+            taken: list[tuple[int, Request]] = []
             while self._waiting and len(taken) < limit:
                 id = next(iter(self._waiting))
                 request, deadline = self._waiting.pop(id)
