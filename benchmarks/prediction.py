@@ -128,9 +128,7 @@ def contestants(cache: Path, model: Path) -> dict[str, AbstractContextManager[Ta
             "/infer",
             "/ready",
         ),
-        "bare ASGI echo": peer(
-            cache, model, "fastapi", [*uvicorn, "echo_asgi:app"], "/", "/"
-        ),
+        "bare ASGI echo": peer(cache, model, "fastapi", [*uvicorn, "echo_asgi:app"], "/", "/"),
     }
 
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-ANSWER = b'{"model_name":"small","outputs":[{"name":"y","datatype":"FP32","shape":[1,10],"data":[]}]}'
+ANSWER = (
+    b'{"model_name":"small","outputs":[{"name":"y","datatype":"FP32","shape":[1,10],"data":[]}]}'
+)
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
 
 
