@@ -28,6 +28,9 @@ class EmbeddingBody(Struct, forbid_unknown_fields=True, kw_only=True):
     user: Any = None  # refused: end users are not recorded
 
 
+REFUSED: dict[str, tuple[Any, ...]] = {"user": ()}
+
+
 class Embedding(Struct):
     index: int
     embedding: Sequence[float] | str  # base64: float32, little-endian
@@ -73,7 +76,7 @@ def answer(embedded: Embedded, model: str, encoding: Encoding) -> EmbeddingList:
 async def embeddings(exchange: Exchange) -> None:
     """Embeds texts or token ids."""
     body = exchange.decode(await exchange.body(), EmbeddingBody)
-    refuse(body, {"user": ()})
+    refuse(body, REFUSED)
     neutral = Embed(inputs=texts(body.input, "input"), dimensions=body.dimensions)
     call = await exchange.pipeline.submit(body.model, neutral)
     (event,) = await exchange.collect(call)

@@ -73,6 +73,7 @@ def _operation(endpoint: Endpoint, schema_of: dict[Any, dict[str, Any]]) -> dict
         "operationId": _operation_id(endpoint),
         "summary": endpoint.summary,
         "tags": [endpoint.wire],
+        "x-openmaas-scope": endpoint.scope,
         "responses": _responses(endpoint, schema_of),
         "security": [] if endpoint.scope is None else [{"bearer": []}, {"header": []}],
     }
