@@ -11,8 +11,8 @@ from pathlib import Path
 
 import peers
 import report
+from launch import free_port, server
 from load import Load, wrk
-from processes import free_port, server
 from sentences import sentences
 from serve import Model, openmaas, prepare, scratch
 

@@ -17,9 +17,9 @@ import onnx
 import openvino as ov
 import peers
 import report
+from launch import free_port, server
 from load import wrk
 from onnx import TensorProto, helper, numpy_helper
-from processes import free_port, server
 from serve import Model, openmaas, scratch
 
 SERVERS = Path(__file__).with_name("servers")

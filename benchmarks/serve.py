@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import free_port, server
+from launch import free_port, server
 
 OPENMAAS = [sys.executable, "-m", "openmaas.cli"]
 

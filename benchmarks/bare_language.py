@@ -1,0 +1,66 @@
+"""The bare engine: OpenVINO GenAI on the model's own artifact, with the server's settings.
+
+Usage: ``bare_language.py FOLDER JOB``; JOB is a JSON file with ``settings`` (of the scheduler),
+``properties`` (of the engine) and ``runs``: lists of conversations to run at the same time, each
+with ``max_tokens``. Token ids go in and come out: templates and detokenizing are not counted.
+Prints one JSON line: for each run its tokens a second and each sequence's seconds to first token.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+
+
+def main(folder: Path, job: dict[str, Any]) -> None:
+    scheduler = genai.SchedulerConfig()
+    for name, value in job["settings"].items():
+        setattr(scheduler, name, value)
+    gguf = folder / "model.gguf"
+    source = gguf if gguf.exists() else folder
+    pipeline = genai.ContinuousBatchingPipeline(str(source), scheduler, "CPU", job["properties"])
+    results = [run(pipeline, one["conversations"], one["max_tokens"]) for one in job["runs"]]
+    print(json.dumps(results))
+
+
+def run(pipeline: Any, conversations: list[Any], max_tokens: int) -> dict[str, Any]:
+    """All conversations at the same time, greedily, to exactly ``max_tokens`` each."""
+    prompts = [encode(pipeline.get_tokenizer(), messages) for messages in conversations]
+    config = genai.GenerationConfig()
+    config.max_new_tokens = max_tokens
+    config.ignore_eos = True
+    config.do_sample = False
+    began = time.perf_counter()
+    handles = [pipeline.add_request(id, ids, config) for id, ids in enumerate(prompts)]
+    first = [0.0] * len(handles)
+    tokens = 0
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+        for index, handle in enumerate(handles):
+            if handle.can_read():
+                tokens += sum(len(out.generated_ids) for out in handle.read().values())
+                first[index] = first[index] or time.perf_counter() - began
+    elapsed = time.perf_counter() - began
+    return {
+        "tokens": tokens,
+        "per_second": tokens / elapsed,
+        "first_seconds": first,
+        "prompt_tokens": [int(np.array(ids.data).size) for ids in prompts],
+    }
+
+
+def encode(tokenizer: Any, messages: list[dict[str, str]]) -> ov.Tensor:
+    """A conversation's token ids, through the model's own template."""
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    return tokenizer.encode(text, add_special_tokens=False).input_ids
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))

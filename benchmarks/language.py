@@ -1,0 +1,219 @@
+"""A language model through the whole server, beside its bare engine and llama.cpp's server."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import peers
+import report
+from conversations import conversation, long_system_prompt
+from launch import free_port, server
+from serve import Model, openmaas, prepare, scratch
+
+HERE = Path(__file__).parent
+MODEL = "smollm2-135m"
+STREAMS = (1, 8, 32)
+TOKENS = 128
+OURS, BARE, LLAMA = "OpenMaaS", "bare engine", "llama.cpp server"
+BARE_TARGETS = {1: 0.95, 8: 0.92, 32: 0.92}
+LLAMA_TARGETS = {1: 1.0, 8: 1.0, 32: 2.0}
+FIRST_TOKEN_MS = 3.0
+# Single streams of a few tokens, for the time to the first.
+FIRSTS = 20
+FIRST_TOKENS = 4
+
+
+def chat(number: int, tokens: int, system: str | None = None) -> dict[str, Any]:
+    """A request body: greedy, exactly ``tokens`` long (``ignore_eos`` is an extension)."""
+    return {
+        "model": MODEL,
+        "messages": conversation(number, system=system),
+        "max_tokens": tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def stream(url: str, bodies: list[dict[str, Any]], key: str | None) -> dict[str, Any]:
+    """Runs the load generator in its own process: all bodies at the same time."""
+    with scratch() as folder:
+        file = Path(folder) / "bodies.jsonl"
+        file.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+        command = [sys.executable, str(HERE / "streams.py"), url, str(file), str(len(bodies))]
+        done = subprocess.run([*command, *([key] if key else [])], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def through(url: str, key: str | None, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """All loads on a server: by number of streams, and ``first`` for the short single ones."""
+    stream(url, [chat(seed, 16)], key)  # warm
+    runs = {
+        str(count): [stream(url, [chat(seed + i, TOKENS) for i in range(count)], key)]
+        for count in STREAMS
+    }
+    runs["first"] = [stream(url, [chat(seed + i, FIRST_TOKENS)], key) for i in range(FIRSTS)]
+    return runs
+
+
+def bare(folder: Path, engine: dict[str, Any], seed: int) -> dict[str, list[dict[str, Any]]]:
+    """The same loads on the engine alone, in a process of its own."""
+    plans = [("warm", [seed], 16)]
+    plans += [(str(count), [seed + i for i in range(count)], TOKENS) for count in STREAMS]
+    plans += [("first", [seed + i], FIRST_TOKENS) for i in range(FIRSTS)]
+    runs = [
+        {"conversations": [conversation(n) for n in numbers], "max_tokens": tokens}
+        for _, numbers, tokens in plans
+    ]
+    with scratch() as temporary:
+        job = Path(temporary) / "job.json"
+        job.write_text(json.dumps({**engine, "runs": runs}))
+        command = [sys.executable, str(HERE / "bare_language.py"), str(folder), str(job)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    results: dict[str, list[dict[str, Any]]] = {}
+    for (name, _, _), result in zip(plans, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        results.setdefault(name, []).append(result)
+    return results
+
+
+@contextlib.contextmanager
+def llama(cache: Path) -> Iterator[str]:
+    """The URL of llama.cpp's chat endpoint on the same weights."""
+    port = free_port()
+    words = [str(peers.model_file(cache, "smollm2")), str(port), str(max(STREAMS))]
+    script = str(HERE / "servers" / "llamacpp_server.py")
+    command = [sys.executable, script, *words, str(len(os.sched_getaffinity(0)))]
+    url = f"http://127.0.0.1:{port}"
+    with server(command, f"{url}/health", cache / "llamacpp.log"):
+        yield f"{url}/v1/chat/completions"
+
+
+def artifact(data: Path) -> Path:
+    """Where the language model lies in a data folder."""
+    found = [
+        path.parent
+        for path in data.rglob("manifest.json")
+        if json.loads(path.read_bytes())["task"] == "chat"
+    ]
+    if len(found) != 1:
+        raise RuntimeError(f"{len(found)} language models in {data}")
+    return found[0]
+
+
+def main() -> None:
+    parser = peers.arguments(__doc__ or "")
+    parser.add_argument("--skip", action="append", default=[], choices=["bare", "llama", "prefix"])
+    chosen = parser.parse_args()
+    cache = peers.cache_folder(chosen.cache)
+    model = Model(MODEL)
+    folder = artifact(prepare(cache, [model]))
+    print(report.machine())
+    rates, firsts = report.Rounds(), report.Rounds()
+    for number in range(chosen.rounds):
+        seed = 1000 * (number + 1)  # other prompts each round: no cache of the last one helps
+        if "bare" not in chosen.skip:
+            keep(BARE, bare(folder, engine_settings(), seed), rates, firsts)
+        with openmaas(cache, [model]) as served:
+            url = f"{served.url}/v1/chat/completions"
+            keep(OURS, through(url, served.key, seed), rates, firsts)
+        if "llama" not in chosen.skip:
+            with llama(cache) as url:
+                keep(LLAMA, through(url, None, seed), rates, firsts)
+        print(f"round {number + 1} of {chosen.rounds}", flush=True)
+    show(rates, firsts)
+    if "prefix" not in chosen.skip:
+        prefix(cache, chosen)
+
+
+def keep(
+    who: str,
+    runs: dict[str, list[dict[str, Any]]],
+    rates: report.Rounds,
+    firsts: report.Rounds,
+) -> None:
+    for count in map(str, STREAMS):
+        (run,) = runs[count]
+        rates.add(who, count, run["per_second"])
+        firsts.add(who, count, 1000 * median(run["first_seconds"]))
+    singles = [seconds for run in runs["first"] for seconds in run["first_seconds"]]
+    firsts.add(who, "first", 1000 * median(singles))
+
+
+def show(rates: report.Rounds, firsts: report.Rounds) -> None:
+    lines = []
+    for who in (OURS, BARE, LLAMA):
+        lines.append([who, *(rates.spread(who, str(count)) for count in STREAMS)])
+    for who, targets in ((BARE, BARE_TARGETS), (LLAMA, LLAMA_TARGETS)):
+        cells = [report.ratio(rates.ratio(str(c), OURS, who), targets[c]) for c in STREAMS]
+        lines.append([f"OpenMaaS ÷ {who}", *cells])
+    header = ["tokens/s (least-most)", *(f"{count} streams" for count in STREAMS)]
+    report.table(f"{MODEL}, {TOKENS} tokens a stream, greedy", header, lines)
+    lines = []
+    for who in (OURS, BARE, LLAMA):
+        cells = [firsts.spread(who, case) for case in ("first", *map(str, STREAMS))]
+        lines.append([who, *cells])
+    header = ["ms, p50", "1 stream, short", *(f"{count} streams" for count in STREAMS)]
+    report.table("Time to the first text", header, lines)
+    mine, alone = firsts.median(OURS, "first"), firsts.median(BARE, "first")
+    if mine is not None and alone is not None:
+        verdict = report.ratio(mine - alone, FIRST_TOKEN_MS, most=True)
+        print(f"  added to the first token at one stream: {verdict} ms\n")
+
+
+def prefix(cache: Path, chosen: argparse.Namespace) -> None:
+    """A system prompt of about 400 tokens that all streams share: prefix cache on ÷ off."""
+    system = long_system_prompt()
+    rates, firsts = report.Rounds(), report.Rounds()
+    for number in range(chosen.rounds):
+        for case, options in (("on", {"prefix_cache": "true"}), ("off", {"prefix_cache": "false"})):
+            with openmaas(cache, [Model(MODEL, options=options)]) as served:
+                url = f"{served.url}/v1/chat/completions"
+                stream(url, [chat(0, 16, system)], served.key)  # warm: the prefix is there now
+                for count in STREAMS:
+                    bodies = [chat(1000 * number + i, TOKENS, system) for i in range(count)]
+                    run = stream(url, bodies, served.key)
+                    rates.add(case, str(count), run["per_second"])
+                    firsts.add(case, str(count), 1000 * median(run["first_seconds"]))
+    lines = []
+    for case in ("on", "off"):
+        rate = [rates.spread(case, str(count)) for count in STREAMS]
+        lines.append([f"tokens/s, {case}", *rate])
+    lines.append(["on ÷ off", *(report.ratio(rates.ratio(str(c), "on", "off")) for c in STREAMS)])
+    for case in ("on", "off"):
+        time = [firsts.spread(case, str(count)) for count in STREAMS]
+        lines.append([f"first text, ms, {case}", *time])
+    lines.append(["on ÷ off", *(report.ratio(firsts.ratio(str(c), "on", "off")) for c in STREAMS)])
+    header = ["prefix cache", *(f"{count} streams" for count in STREAMS)]
+    report.table("A system prompt of about 400 tokens, shared by all", header, lines)
+
+
+def engine_settings() -> dict[str, Any]:
+    """What the server gives the engine, for the bare engine to have the same."""
+    return {
+        "settings": {
+            "cache_size": 1,
+            "enable_prefix_caching": True,
+            "max_num_seqs": 64,
+            "max_num_batched_tokens": 2048,
+        },
+        "properties": {"INFERENCE_PRECISION_HINT": "f32"},
+    }
+
+
+if __name__ == "__main__":
+    main()
