@@ -36,7 +36,7 @@ async def test_revoked_within_a_second(tmp_path: Path) -> None:
     assert await keys.caller(secret) is not None
     keys.revoke(record.id)
     async with asyncio.timeout(1):
-        while await keys.caller(secret) is not None:  # noqa: ASYNC110: what is polled is the point
+        while await keys.caller(secret) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -23,10 +23,10 @@ class Health(msgspec.Struct):
 
 def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> list[Endpoint]:
     async def health(exchange: Exchange) -> None:
-        states: dict[str, str] = {
-            one.model: one.state for one in exchange.pipeline.fleet.deployed()
-        }
-        loading = "loading" in states.values()
+        fleet = exchange.pipeline.fleet.deployed()
+        states: dict[str, str] = {one.model: one.state for one in fleet}
+        given_up = ("broken", "stopping")
+        loading = any(one.info is None and one.state not in given_up for one in fleet)
         answer = Health("loading" if loading else "ok", __version__, states)
         await exchange.respond_json(answer, status=503 if loading else 200)
 

@@ -22,14 +22,8 @@ from openmaas.placement.base import WorkerSpec
 
 LOG_BYTES = 8192
 PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "PYTHONPATH",
-    "VIRTUAL_ENV",
-    "LD_LIBRARY_PATH",
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR"),
+    *("PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
 )
 
 
