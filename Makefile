@@ -7,6 +7,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --no-input -q
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q --generate-hashes \
+  --strip-extras --allow-unsafe --no-annotate --no-emit-index-url --no-emit-find-links \
+  --no-emit-trusted-host
 # What to give `openmaas serve`, as in: make serve ARGS="--port 9000"
 ARGS ?=
 
@@ -39,9 +42,8 @@ bench: .venv/.all ## every figure of the README, each beside its peer
 	@for one in benchmarks/bench_*.py; do $(BIN)/python $$one; done
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q --generate-hashes --strip-extras \
-	  --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --allow-unsafe --all-build-deps -o requirements.txt pyproject.toml
+	$(COMPILE) --all-build-deps --extra dev -o requirements-dev.txt pyproject.toml
+	$(COMPILE) --all-build-deps -c requirements-dev.txt -o requirements.txt pyproject.toml
 
 clean: ## removes the environment and all caches; models stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -59,7 +61,10 @@ clean: ## removes the environment and all caches; models stay
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/.all: .venv/.base
-	@echo "Installing every extra and the tools, a few minutes …"
-	@$(PIP) --no-build-isolation -e '.[convert,dev]'
+# torch has several builds of one version, so that the converters are pinned but not hashed.
+.venv/.all: .venv/.base requirements-dev.txt
+	@echo "Installing every extra and the tools, two minutes or so …"
+	@$(PIP) --require-hashes -r requirements-dev.txt
+	@$(PIP) -c <(grep -oE '^[a-z0-9._-]+==[^ ]+' requirements-dev.txt) --no-build-isolation \
+	  -e '.[convert]'
 	@touch $@

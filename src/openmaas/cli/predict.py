@@ -60,9 +60,18 @@ def _ask(client: Client, model: str, given: Any, version: int | None) -> dict[st
             return client.infer(model, given, version=version)
         if isinstance(given, dict):
             given = given["instances"] if "instances" in given else given.get("inputs", given)
-        return client.predict(model, given, version=version)
+        return client.predict(model, _columns(given), version=version)
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
+
+
+def _columns(rows: Any) -> Any:
+    """Rows that are objects of a value per input, as one list per input."""
+    if not isinstance(rows, list) or not rows or not isinstance(rows[0], dict):
+        return rows
+    if any(not isinstance(row, dict) or row.keys() != rows[0].keys() for row in rows):
+        raise ValueError("the instances do not all have the same inputs")
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def read(file: str) -> Any:

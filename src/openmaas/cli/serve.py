@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,25 +73,34 @@ def _greet(url: str, secret: str | None, store: Store) -> None:
     say(f"Serving at    {url}", "bold")
     if secret is not None:
         say(f"Admin key     {secret}", "bold")
-        say("              It is shown this once; more of them: openmaas keys create NAME")
+        say("              It is shown this once; `keys create NAME` makes more.")
     deployed = {one.model for one in store.records.deployed()}
     if not deployed:
-        say("No model is deployed yet:  openmaas models pull --starters --deploy")
+        say(f"No model is deployed yet:  {_command()} models pull --starters --deploy")
         return
     say("Try, in another terminal:")
     say(f"  export OPENMAAS_URL={url} OPENMAAS_API_KEY={secret or '<your key>'}")
-    for command in _suggestions(store):
+    for command in _suggestions(store, _command()):
         say(f"  {command}")
 
 
-def _suggestions(store: Store) -> list[str]:
+def _command() -> str:
+    """How this very program is called from a shell here."""
+    program = Path(sys.argv[0])
+    if shutil.which("openmaas") or program.name != "openmaas":
+        return "openmaas"
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)
+
+
+def _suggestions(store: Store, me: str) -> list[str]:
     """A command for each task that something deployed does, at most one each."""
     found: dict[str, str] = {}
     for one in store.records.deployed():
         found.setdefault(store.records.version(one.model, one.version).task, one.model)
     commands = []
     if model := found.get("chat"):
-        commands.append(f'openmaas chat {model} "Why is the sky blue?"')
+        commands.append(f'{me} chat {model} "Why is the sky blue?"')
     if model := found.get("embed"):
         body = f'{{"model": "{model}", "input": "Hello"}}'
         commands.append(
@@ -97,7 +109,7 @@ def _suggestions(store: Store) -> list[str]:
         )
     if model := found.get("predict"):
         example = "examples/digits.json" if model == "digits" else "ROWS.json"
-        commands.append(f"openmaas predict {model} {example}")
+        commands.append(f"{me} predict {model} {example}")
     return commands
 
 
