@@ -59,6 +59,9 @@ class TokenRuntime(Runtime, Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids; special tokens written in the text are recognised, none is added."""
 
+    def start(self) -> list[int]:
+        """Ids that raw prompts (not conversations) begin with: the BOS token, or none."""
+
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; empty for special tokens."""
 
