@@ -122,7 +122,7 @@ def available() -> list[str]:
 
 def landlock_abi() -> int:
     """Version of the kernel's Landlock; 0 where there is none."""
-    return max(0, _libc.syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
+    return int(max(0, _libc.syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
 
 
 def _note(layer: str) -> None:

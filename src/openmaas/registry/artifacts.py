@@ -144,9 +144,7 @@ class ArtifactStore:
     def _path(self, digest: str) -> Path:
         return self.root / check_digest(digest)
 
-    def _commit(
-        self, staged: Path, files: list[StoredFile], encoded: bytes, target: Path
-    ) -> None:
+    def _commit(self, staged: Path, files: list[StoredFile], encoded: bytes, target: Path) -> None:
         folder = self._staging / secrets.token_hex(8)
         try:
             folder.mkdir(mode=0o700)
@@ -201,7 +199,9 @@ def need_space(folder: Path, size: int) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < size + SPARE_BYTES:
-        raise StorageFull(f"{size + SPARE_BYTES:,} bytes are needed on the disk; {free:,} are free.")
+        raise StorageFull(
+            f"{size + SPARE_BYTES:,} bytes are needed on the disk; {free:,} are free."
+        )
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> tuple[int, str]:

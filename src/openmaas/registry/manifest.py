@@ -95,7 +95,7 @@ def decode(encoded: bytes) -> Manifest:
     Raises:
         ArtifactRefused: it is no manifest, or one that names files unsafely.
     """
-    manifest = _convert(encoded, Manifest)
+    manifest: Manifest = _convert(encoded, Manifest)
     names = [file.path for file in manifest.files]
     if len(names) > MAX_FILES or len(set(names)) != len(names):
         raise ArtifactRefused("The artifact's manifest lists too many files, or one twice.")
@@ -110,7 +110,8 @@ def decode_description(encoded: bytes) -> Description:
     Raises:
         ArtifactRefused: it is malformed.
     """
-    return _convert(encoded, Description)
+    description: Description = _convert(encoded, Description)
+    return description
 
 
 def check_digest(digest: str) -> str:

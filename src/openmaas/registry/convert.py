@@ -1,0 +1,66 @@
+"""The process that reads a model file: ``python -m openmaas.registry.convert`` in a sandbox.
+
+It is told a job as JSON on standard input, says what it does in lines on standard output,
+and leaves files in ``out`` and its answer in ``result.json`` beside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from openmaas.errors import ArtifactRefused, ConversionFailed, RegistryError, StorageFull
+from openmaas.registry.artifacts import disk_errors
+from openmaas.registry.manifest import Description
+from openmaas.registry.recognise import Kind
+
+SAID = "@openmaas "  # before each line that is ours; engines print what they like
+ERRORS: dict[str, type[Any]] = {
+    error.code: error for error in (ArtifactRefused, ConversionFailed, StorageFull)
+}
+
+
+class Job(msgspec.Struct, frozen=True):
+    kind: Kind
+    source: str  # path of a file or folder that this process may use up
+    out: str  # path of an empty folder for the artifact's files
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    description: Description | None = None
+    error: str | None = None  # a key of ERRORS
+    message: str = ""
+    enforced: list[str] = []  # layers of the sandbox that were in force
+
+
+def say(text: str) -> None:
+    """Tells whoever watches the import what happens now."""
+    print(SAID + text, flush=True)
+
+
+def main() -> None:
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    layers = [name for name in os.environ.get("OPENMAAS_ENFORCED", "").split(",") if name]
+    try:
+        importer = importlib.import_module(f"openmaas.registry.importers.{job.kind}")
+        with disk_errors():
+            description = importer.convert(Path(job.source), Path(job.out), say)
+        answer = Answer(description=description, enforced=layers)
+    except (RegistryError, StorageFull) as error:
+        answer = Answer(error=error.code, message=error.message, enforced=layers)
+    except MemoryError:
+        answer = Answer(
+            error=ConversionFailed.code,
+            message="The conversion ran out of the memory that it may use.",
+            enforced=layers,
+        )
+    Path(job.out).with_name("result.json").write_bytes(msgspec.json.encode(answer))
+
+
+if __name__ == "__main__":
+    main()

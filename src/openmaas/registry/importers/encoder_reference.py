@@ -1,0 +1,105 @@
+"""A BERT-family forward pass in plain NumPy, written apart from the graph it checks."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmaas.registry.importers.encoder_weights import Array, Encoder
+
+Ids = NDArray[np.int64]
+
+SENTENCES = (
+    "A man is eating food.",
+    "The quick brown fox jumps over the lazy dog, twice, and then it rests in the shade.",
+    "Das ist ein kurzer Satz.",
+    "What is the capital of France?",
+    "42",
+    "Machine learning models turn text into vectors, so that texts of like meaning lie close "
+    "together; a search then needs only to compare directions. " * 3,
+    "",
+)
+
+
+def batches(tokenizer: Path, context: int) -> list[tuple[Ids, Ids]]:
+    """All sentences padded in one batch, and each of the first three alone."""
+    from tokenizers import Tokenizer
+
+    reader = Tokenizer.from_file(str(tokenizer))
+    reader.enable_truncation(context)
+    reader.enable_padding(pad_id=reader.token_to_id("<pad>") or 0)
+    groups = [list(SENTENCES), *([text] for text in SENTENCES[:3])]
+    made = []
+    for group in groups:
+        rows = reader.encode_batch(group)
+        ids = np.array([row.ids for row in rows], dtype=np.int64)
+        made.append((ids, np.array([row.attention_mask for row in rows], dtype=np.int64)))
+    return made
+
+
+def forward(encoder: Encoder, ids: Ids, mask: Ids) -> Array:
+    """Unit vectors [batch, width] of token ids [batch, tokens]; every token is of type 0."""
+    if encoder.first_position:
+        places = np.cumsum(mask, axis=1) * mask + encoder.first_position - 1
+    else:
+        places = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+    hidden = encoder.words[ids] + encoder.positions[places]
+    if encoder.types is not None:
+        hidden = hidden + encoder.types[0]
+    hidden = _norm(hidden, encoder.embedding_norm, encoder.epsilon)
+    for layer in encoder.layers:
+        attended = _attention(hidden, mask, layer, encoder.heads)
+        hidden = _norm(
+            hidden + _dense(attended, layer["attended"]), layer["attention_norm"], encoder.epsilon
+        )
+        inner = _activate(_dense(hidden, layer["up"]), encoder.activation)
+        hidden = _norm(hidden + _dense(inner, layer["down"]), layer["output_norm"], encoder.epsilon)
+    if encoder.pooling == "cls":
+        vectors = hidden[:, 0]
+    else:
+        vectors = (hidden * mask[..., None]).sum(1) / np.maximum(mask.sum(1), 1)[:, None]
+    unit: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _attention(hidden: Array, mask: Ids, layer: dict[str, Any], heads: int) -> Array:
+    batch, tokens, width = hidden.shape
+    size = width // heads
+    query, key, value = (
+        _dense(hidden, layer[name]).reshape(batch, tokens, heads, size)
+        for name in ("query", "key", "value")
+    )
+    scores = np.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(size)
+    scores = np.where(mask[:, None, None, :] == 1, scores, -np.inf)
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    shares = powers / powers.sum(-1, keepdims=True)
+    merged: Array = np.einsum("bhqk,bkhd->bqhd", shares, value).reshape(batch, tokens, width)
+    return merged
+
+
+def _dense(inputs: Array, pair: tuple[Array, Array]) -> Array:
+    result: Array = inputs @ pair[0].T + pair[1]
+    return result
+
+
+def _norm(inputs: Array, pair: tuple[Array, Array], epsilon: float) -> Array:
+    mean = inputs.mean(-1, keepdims=True)
+    spread = np.sqrt(((inputs - mean) ** 2).mean(-1, keepdims=True) + epsilon)
+    result: Array = (inputs - mean) / spread * pair[0] + pair[1]
+    return result
+
+
+def _activate(inputs: Array, name: str) -> Array:
+    if name == "relu":
+        return np.maximum(inputs, 0)
+    if name == "gelu_tanh":
+        inner = math.sqrt(2 / math.pi) * (inputs + 0.044715 * inputs**3)
+        result: Array = 0.5 * inputs * (1 + np.tanh(inner))
+        return result
+    halves = np.vectorize(math.erf, otypes=[np.float32])(inputs / math.sqrt(2))
+    exact: Array = 0.5 * inputs * (1 + halves)
+    return exact
