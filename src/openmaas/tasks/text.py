@@ -1,4 +1,4 @@
-"""From token bytes to text that can be sent: whole characters only, and nothing of a stop string."""
+"""From token bytes to text that can be sent: whole characters, and nothing of a stop string."""
 
 from __future__ import annotations
 
