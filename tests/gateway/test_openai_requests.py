@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -335,10 +336,8 @@ def translate(raw: bytes) -> None:
         (CompletionBody, openai_completions.request),
         (EmbeddingBody, lambda body: refuse(body, openai_embeddings.REFUSED)),
     ):
-        try:
+        with contextlib.suppress(OpenMaaSError):
             request(decode(raw, kind))
-        except OpenMaaSError as error:
-            assert error.message
 
 
 @given(bodies(ChatBody) | bodies(CompletionBody) | bodies(EmbeddingBody))

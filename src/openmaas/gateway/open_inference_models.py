@@ -138,7 +138,8 @@ async def live(exchange: Exchange) -> None:
 
 
 async def ready(exchange: Exchange) -> None:
-    if any(one.state == "loading" for one in exchange.pipeline.fleet.deployed()):
+    fleet = exchange.pipeline.fleet.deployed()
+    if any(one.info is None and one.state in ("loading", "restarting") for one in fleet):
         raise Overloaded("models are still loading", retry_after=1)
     await exchange.respond_json(Ready(True))
 

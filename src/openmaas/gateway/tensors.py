@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
 import struct
 from collections.abc import Iterable, Sequence
@@ -260,8 +261,9 @@ def to_rows(tensor: Tensor) -> bytes:
         InvalidRequest: an element has no JSON form.
     """
     level: Sequence[Any] = unpack(tensor)
-    for size, outer in zip(tensor.shape[:0:-1], tensor.shape[-2::-1], strict=False):
-        rows = len(level) // size if size else outer
+    for axis in range(len(tensor.shape) - 1, 0, -1):
+        size = tensor.shape[axis]
+        rows = math.prod(tensor.shape[:axis])  # not len / size: a size may be 0
         level = [level[i * size : (i + 1) * size] for i in range(rows)]
     return _strict(tensor, level)
 
