@@ -26,6 +26,9 @@ def main(folder: Path, job: dict[str, Any]) -> None:
     gguf = folder / "model.gguf"
     source = gguf if gguf.exists() else folder
     pipeline = genai.ContinuousBatchingPipeline(str(source), scheduler, "CPU", job["properties"])
+    template = folder / "chat_template.jinja"
+    if template.exists():
+        pipeline.get_tokenizer().set_chat_template(template.read_text(encoding="utf-8"))
     results = [run(pipeline, one["conversations"], one["max_tokens"]) for one in job["runs"]]
     print(json.dumps(results))
 

@@ -204,14 +204,16 @@ def prefix(cache: Path, chosen: argparse.Namespace) -> None:
 
 def engine_settings() -> dict[str, Any]:
     """What the server gives the engine, for the bare engine to have the same."""
+    from openmaas.runtimes.openvino_genai import MAX_BATCHED_TOKENS, MAX_SEQUENCES
+
     return {
         "settings": {
             "cache_size": 1,
-            "enable_prefix_caching": True,
-            "max_num_seqs": 64,
-            "max_num_batched_tokens": 2048,
+            "enable_prefix_caching": False,
+            "max_num_seqs": MAX_SEQUENCES,
+            "max_num_batched_tokens": MAX_BATCHED_TOKENS,
         },
-        "properties": {"INFERENCE_PRECISION_HINT": "f32"},
+        "properties": {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False},
     }
 
 

@@ -38,9 +38,10 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVinoEmbeddings:
         folder: holds the graph (``input_ids`` and ``attention_mask``, each batch × tokens,
             and perhaps ``token_type_ids``, to one vector a row), ``tokenizer.json``, and a
             manifest with ``context_tokens``.
-        options: ``threads`` (default: all), ``precision`` (default: the artifact's word, else
-            what is fastest on this CPU: bf16 where it has instructions for it) and
-            ``truncate`` (default false: longer inputs are refused, not cut).
+        options: ``threads`` (default: all), ``precision`` (default: f32 if the artifact says
+            so, else what is fastest on this CPU: bf16 where it has instructions for it, which
+            keeps a cosine above 0.9999 to f32) and ``truncate`` (default false: longer inputs
+            are refused, not cut).
 
     Raises:
         ConfigurationError: an option is unknown or out of range.
@@ -51,10 +52,11 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVinoEmbeddings:
     context = manifest.get("context_tokens")
     if type(context) is not int or context < 1:
         raise ArtifactRefused("the encoder's manifest names no context_tokens")
+    precision = cpu.precision_option(options, manifest)
+    if precision == "bf16" and "precision" not in options:
+        precision = None  # asked for by name, a CPU without its instructions would emulate it
     compiled = cpu.compile_model(
-        cpu.read_model(folder),
-        threads=cpu.threads_option(options),
-        precision=cpu.precision_option(options, manifest),
+        cpu.read_model(folder), threads=cpu.threads_option(options), precision=precision
     )
     runtime = OpenVinoEmbeddings(
         compiled,
