@@ -65,6 +65,6 @@ clean: ## removes the environment and all caches; models stay
 .venv/.all: .venv/.base requirements-dev.txt
 	@echo "Installing every extra and the tools, two minutes or so …"
 	@$(PIP) --require-hashes -r requirements-dev.txt
-	@$(PIP) -c <(grep -oE '^[a-z0-9._-]+==[^ ]+' requirements-dev.txt) --no-build-isolation \
-	  -e '.[convert]'
+	@grep -oE '^[a-z0-9._-]+==[^ ]+' requirements-dev.txt >.venv/pins.txt
+	@$(PIP) -c .venv/pins.txt --no-build-isolation -e '.[convert]'
 	@touch $@

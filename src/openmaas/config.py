@@ -66,13 +66,15 @@ def load(
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(f"cannot read the configuration {file}: {error}") from None
     limits = values.setdefault("limits", {})
+    if not isinstance(limits, dict):
+        raise ConfigurationError(f"{file}: limits is a table: [limits]")
     for name, value in environment.items():
-        if not name.startswith(PREFIX) or name in CLIENT_VARIABLES:
-            continue
+        if not name.startswith(PREFIX) or name in CLIENT_VARIABLES or not value:
+            continue  # an empty variable is one that is not set
         key = name.removeprefix(PREFIX).lower()
         if key.startswith("limits_"):
             limits[key.removeprefix("limits_")] = value

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -109,11 +110,15 @@ def _disk(data: Path) -> Iterator[Finding]:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     what = f"{data}, {free / 1e9:.1f} GB free"
-    if not os.access(folder, os.W_OK | os.X_OK):
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
         yield Finding(
             "data folder", "missing", f"{data} cannot be written", "--data-dir or OPENMAAS_DATA_DIR"
         )
-    elif free < DISK_BYTES:
+        return
+    if free < DISK_BYTES:
         yield Finding("data folder", "lacking", what, "models need room: another --data-dir")
     else:
         yield Finding("data folder", "ok", what)

@@ -186,7 +186,8 @@ class Deployment:
         self.info = first.info
         self._set("ready", "")
         try:
-            return await self._exited
+            # Shielded: when this task is cancelled to stop the worker, the worker still runs.
+            return await asyncio.shield(self._exited)
         finally:
             if self._exited.done():
                 self.worker = None

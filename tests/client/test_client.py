@@ -1,0 +1,159 @@
+"""The client against a real server, and alone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from openmaas import __version__
+from openmaas.client import ApiError, Client, ConnectionFailed, StreamBroken
+from tests.processes import ServerProcess
+
+MODELS = {"smollm2-135m", "minilm-l6-v2", "digits", "echo"}
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    with Client(server.url, server.key) as found:
+        yield found
+
+
+def test_it_needs_httpx_alone() -> None:
+    script = (
+        "import sys, openmaas.client; "
+        "ours = {m for m in sys.modules if m.startswith('openmaas')}; "
+        "print(*sorted(ours - {m for m in ours if m.startswith('openmaas.client')})); "
+        "print(*[m for m in ('msgspec', 'numpy', 'rich', 'typer') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["openmaas", ""], done.stdout + done.stderr
+
+
+def test_models_and_health(client: Client) -> None:
+    assert set(client.models()) == MODELS
+    health = client.health()
+    assert health.status == "ok"
+    assert health.version == __version__
+    assert health.models["digits"] == "ready"
+
+
+def test_chat(client: Client) -> None:
+    reply = client.chat(
+        "smollm2-135m", "What is the capital of France?", max_tokens=20, temperature=0
+    )
+    assert "Paris" in reply.text
+    assert reply.finish_reason in ("stop", "length")
+    assert reply.usage.input_tokens > 5
+    assert 0 < reply.usage.output_tokens <= 20
+
+
+def test_a_stream_is_the_same_answer(client: Client) -> None:
+    how = {"max_tokens": 16, "temperature": 0}
+    pieces = list(client.stream("smollm2-135m", "Count to five.", **how))
+    assert len(pieces) > 3
+    assert "".join(pieces) == client.chat("smollm2-135m", "Count to five.", **how).text
+
+
+def test_a_stream_may_be_left_early(client: Client) -> None:
+    stream = client.stream("echo", "Hello", max_tokens=4000)
+    next(stream)
+    stream.close()
+    assert client.chat("echo", "Hello", max_tokens=3).usage.output_tokens == 3
+
+
+def test_embed(client: Client) -> None:
+    texts = ["A cat sits.", "A kitten is sitting.", "Stock prices fell."]
+    vectors = np.array(client.embed("minilm-l6-v2", texts))
+    assert vectors.shape == (3, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    alike = vectors @ vectors.T
+    assert alike[0, 1] > alike[0, 2] + 0.3
+    (alone,) = client.embed("minilm-l6-v2", texts[0])
+    assert np.dot(alone, vectors[0]) > 0.999
+
+
+def test_predict(client: Client) -> None:
+    rows = [[0.0] * 64, [16.0] * 64]
+    by_position = client.predict("digits", rows)["probabilities"]
+    by_name = client.predict("digits", {"pixels": rows}, version=1)["probabilities"]
+    assert by_position.shape == [2, 10]
+    assert by_position.datatype == "FP32"
+    nested = by_position.rows()
+    assert len(nested) == 2
+    np.testing.assert_allclose(nested, by_name.rows(), atol=1e-6)
+    np.testing.assert_allclose(np.sum(nested, axis=1), 1, atol=1e-5)
+
+
+def test_rows_that_do_not_fit_are_refused_here_or_there(client: Client) -> None:
+    with pytest.raises(ValueError, match="differ"):
+        client.predict("digits", [[1.0, 2.0], [1.0]])
+    with pytest.raises(ValueError, match="pixels"):
+        client.predict("digits", {"pixel": [[1.0]]})
+    with pytest.raises(ApiError) as raised:
+        client.predict("digits", [[1.0, 2.0]])
+    assert raised.value.status == 400
+
+
+def test_an_error_carries_all_that_the_server_told(client: Client) -> None:
+    with pytest.raises(ApiError) as raised:
+        client.chat("gpt-9", "Hello")
+    error = raised.value
+    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
+    assert error.request_id is not None
+    assert "digits" in str(error)
+    with pytest.raises(ApiError) as raised:
+        list(client.stream("echo", "Hello", n=1_000_000))
+    assert raised.value.param == "n"
+
+
+def test_no_key_and_no_server(server: ServerProcess) -> None:
+    with Client(server.url) as client, pytest.raises(ApiError) as raised:
+        client.models()
+    assert raised.value.status == 401
+    with Client("http://127.0.0.1:9") as client, pytest.raises(ConnectionFailed):
+        client.models()
+
+
+def test_a_stream_that_stops_without_its_end_is_not_taken_for_whole() -> None:
+    event = b'data: {"choices": [{"delta": {"content": "half"}}]}\n\n'
+    with answering(event) as url, Client(url) as client:
+        stream = client.stream("m", "Hello")
+        assert next(stream) == "half"
+        with pytest.raises(StreamBroken):
+            next(stream)
+
+
+def test_an_error_within_a_stream_is_raised() -> None:
+    event = b'data: {"error": {"message": "the worker died", "code": "worker_failed"}}\n\n'
+    with answering(event + b"data: [DONE]\n\n") as url, Client(url) as client:
+        with pytest.raises(ApiError, match="the worker died") as raised:
+            list(client.stream("m", "Hello"))
+        assert raised.value.code == "worker_failed"
+
+
+@contextmanager
+def answering(events: bytes) -> Iterator[str]:
+    """A server that sends these bytes of a stream to one caller and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            connection.sendall(head + b"connection: close\r\n\r\n" + events)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        thread.join()
+        listener.close()
