@@ -30,7 +30,10 @@ _SPECIAL = {EOS: 0, START: 1, END: 2}
 _TEXTS = {id: text for text, id in _SPECIAL.items()}
 _ONE, _TWO, _THREE = 16, 16 + (1 << 8), 16 + (1 << 8) + (1 << 16)  # first ids by length
 VOCABULARY = _THREE + (1 << 24)
-_SPLIT = re.compile(r"(<\|im_start\|>|<\|im_end\|>|<\|endoftext\|>)|(\s?\S+|\s+)")
+_MARK = r"<\|im_start\|>|<\|im_end\|>|<\|endoftext\|>"
+# A line end stands alone, and a word ends where a special token begins, so that the prompt's
+# tokens show where a turn begins and ends.
+_SPLIT = re.compile(rf"({_MARK})|(\n|[^\S\n]?(?:(?!{_MARK})\S)+|[^\S\n]+)")
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
     "<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
