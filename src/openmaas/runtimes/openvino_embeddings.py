@@ -197,7 +197,7 @@ class OpenVinoEmbeddings:
 
     def _embed(self, texts: list[list[int]]) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), self._dimensions), np.float32)
-        for batch in _batches(texts):
+        for batch in batches(texts):
             longest = max(len(texts[index]) for index in batch)
             shape = (len(batch), longest)
             arrays = {name: np.zeros(shape, dtype) for name, dtype in self._inputs}
@@ -210,7 +210,7 @@ class OpenVinoEmbeddings:
         return _unit(vectors)
 
 
-def _batches(texts: list[list[int]]) -> list[list[int]]:
+def batches(texts: list[list[int]]) -> list[list[int]]:
     """Indices of texts of similar length, longest first: one engine call each."""
     batches: list[list[int]] = []
     width = padding = 0

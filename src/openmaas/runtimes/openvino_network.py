@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from openmaas.errors import ArtifactRefused
+from openmaas.errors import ArtifactRefused, InvalidRequest
 from openmaas.inference import TensorSpec
 from openmaas.runtimes.openvino_cpu import compile_model
 
@@ -23,6 +23,10 @@ ROW_TOLERANCE = 0.02
 # Inputs of small batches lie at one fixed address: the engine then skips rebinding (10 µs).
 SLOT_ROWS = 64
 SLOT_BYTES = 1 << 20
+
+# Datatypes whose values are looked at: the engine computes integers in 32 bits.
+CHECKED = ("BOOL", "INT64", "UINT64", "UINT32")
+INT32 = np.iinfo(np.int32)
 
 DATATYPES = {
     "boolean": ("BOOL", np.dtype(np.bool_)),
@@ -72,6 +76,24 @@ def ports(sides: Sequence[Any]) -> list[Port]:
         ArtifactRefused: one has an element type that requests cannot carry, or no fixed rank.
     """
     return [_port(index, side) for index, side in enumerate(sides)]
+
+
+def check_values(port: Port, data: bytes) -> None:
+    """
+    Raises:
+        InvalidRequest: a boolean is neither 0 nor 1, or the engine would wrap an integer.
+    """
+    if port.datatype == "BOOL":
+        if data.translate(None, b"\0\1"):
+            raise InvalidRequest(f"input {port.name!r}: a BOOL is a byte 0 or 1", param="inputs")
+    elif port.datatype in CHECKED:
+        numbers = np.frombuffer(data, port.dtype)
+        if int(numbers.min()) < INT32.min or int(numbers.max()) > INT32.max:
+            raise InvalidRequest(
+                f"input {port.name!r}: the engine computes {port.datatype} in 32 bits, from "
+                f"{INT32.min} to {INT32.max}",
+                param="inputs",
+            )
 
 
 def with_free_batch(model: ov.Model) -> ov.Model | None:

@@ -26,8 +26,10 @@ from openmaas.inference import (
 )
 from openmaas.runtimes import openvino_cpu as cpu
 from openmaas.runtimes.openvino_network import (
+    CHECKED,
     Network,
     Port,
+    check_values,
     is_one_row,
     rows_are_independent,
     seconds_of_a_row,
@@ -90,7 +92,7 @@ class OpenVinoTensors:
         self._usual = {
             port.name: (port.datatype, port.trailing, port.row_bytes)
             for port in network.inputs
-            if joining != "request" and port.row_bytes and port.datatype != "BOOL"
+            if joining != "request" and port.row_bytes and port.datatype not in CHECKED
         }
         self._output_names = {port.name for port in network.outputs}
         self._fixed = all(port.row_bytes for port in network.inputs)
@@ -157,7 +159,7 @@ class OpenVinoTensors:
 
     def _groups(self, predicts: list[Predict]) -> list[list[int]]:
         """Indices of requests that may share a call: those with equal shapes but for rows."""
-        if self._joining == "request":
+        if self._joining == "request" or not predicts:
             return [[index] for index in range(len(predicts))]
         if self._fixed:
             return [list(range(len(predicts)))]
@@ -264,8 +266,7 @@ class OpenVinoTensors:
                 f"{label} of shape {tensor.shape} is {wanted} bytes, got {len(tensor.data)}",
                 param="inputs",
             )
-        if port.datatype == "BOOL" and tensor.data.translate(None, b"\0\1"):
-            raise InvalidRequest(f"{label}: a BOOL is a byte 0 or 1", param="inputs")
+        check_values(port, tensor.data)
 
 
 def _named(predict: Predict, name: str) -> Tensor:
