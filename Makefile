@@ -39,7 +39,7 @@ format: .venv/.all ## rewrites the code in the house format
 	$(BIN)/ruff format
 
 bench: .venv/.all ## every figure of the README, each beside its peer
-	@for one in benchmarks/bench_*.py; do $(BIN)/python $$one; done
+	@for one in prediction embedding language memory; do $(BIN)/python benchmarks/$$one.py; done
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
 	$(COMPILE) --all-build-deps --extra dev -o requirements-dev.txt pyproject.toml
