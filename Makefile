@@ -13,6 +13,15 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q --generate-h
 # What to give `openmaas serve`, as in: make serve ARGS="--port 9000"
 ARGS ?=
 
+# Programs of Debian packages of the same name: root gets them installed, others are told.
+define need
+@missing=(); for one in $(1); do command -v $$one >/dev/null || missing+=($$one); done; \
+if [ $${#missing[@]} -gt 0 ]; then \
+  [ $$(id -u) = 0 ] || { echo "missing: sudo apt-get install $${missing[*]}"; exit 1; }; \
+  apt-get update -qq && apt-get install -y -qq "$${missing[@]}" >/dev/null; \
+fi
+endef
+
 .PHONY: help serve install test check format bench lock clean
 
 help: ## says what there is
@@ -25,7 +34,7 @@ serve: .venv/.base ## from nothing to a served language model on 127.0.0.1:8000
 install: .venv/.all ## every extra and the development tools
 
 test: .venv/.all ## sets up all that the tests need, then runs them
-	@bash tests/setup.sh
+	$(call need,curl)
 	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.all ## lint, format, types, import rule
