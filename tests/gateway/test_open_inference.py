@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.processes import ServerProcess
@@ -22,6 +22,9 @@ from tritonclient.utils import InferenceServerException
 from openmaas.errors import InvalidRequest, OpenMaaSError, UnsupportedParameter
 from openmaas.gateway.open_inference import InferBody, answer, request, split, wants_binary
 from openmaas.inference import Tensor
+
+# A busy machine is no failure.
+UNTIMED = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 X = {"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}
 IMAGES = Path(__file__).parents[2] / "examples" / "digits.json"
@@ -151,7 +154,7 @@ def test_an_answer_in_json_and_bytes() -> None:
     st.sampled_from(["name", "shape", "datatype", "data", "parameters"]),
     st.binary(),
 )
-@settings(deadline=None, database=None)
+@UNTIMED
 def test_any_field_is_read_or_refused(value: Any, field: str, binary: bytes) -> None:
     with contextlib.suppress(OpenMaaSError, msgspec.ValidationError):
         request(body(inputs=[X | {field: value}]), binary)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openmaas.errors import InvalidRequest
@@ -28,6 +28,9 @@ from openmaas.gateway.tensors import (
     unpack,
 )
 from openmaas.inference import Tensor
+
+# A busy machine is no failure.
+UNTIMED = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 NUMPY = {
     "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
@@ -67,7 +70,7 @@ def nested(flat: list[Any], shape: list[int]) -> list[Any]:
 
 
 @given(arrays())
-@settings(deadline=None, database=None)
+@UNTIMED
 def test_round_trip(array: tuple[str, list[int], list[Any]]) -> None:
     datatype, shape, flat = array
     tensor = from_json("x", datatype, shape, msgspec.json.encode(flat))
@@ -93,7 +96,7 @@ def test_round_trip(array: tuple[str, list[int], list[Any]]) -> None:
     ).map(msgspec.json.encode)
     | st.binary(),
 )
-@settings(deadline=None, database=None)
+@UNTIMED
 def test_any_data_is_read_or_refused(datatype: str, shape: list[int], data: bytes) -> None:
     for read in (
         lambda: from_json("x", datatype, shape, data),

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openmaas.errors import EngineFailed
@@ -25,6 +25,9 @@ from openmaas.inference import (
     ToolCallDelta,
     Usage,
 )
+
+# A busy machine is no failure.
+UNTIMED = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 HELLO: list[Event] = [
     Delta(text="Hel"),
@@ -221,7 +224,7 @@ def test_tool_calls_in_chunks() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.text(st.characters(exclude_categories=["Cs"])))))
-@settings(deadline=None, database=None)
+@UNTIMED
 def test_chunks_say_what_the_whole_answer_says(pieces: list[tuple[int, str]]) -> None:
     events: list[Event] = [Delta(index=index, text=text) for index, text in pieces]
     indexes = sorted({index for index, _ in pieces})

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openmaas.errors import InvalidRequest, OpenMaaSError, PayloadTooLarge, UnsupportedParameter
@@ -18,6 +18,9 @@ from openmaas.gateway.openai_completions import CompletionBody
 from openmaas.gateway.openai_embeddings import EmbeddingBody
 from openmaas.gateway.openai_parameters import include_usage, refuse
 from openmaas.inference import Chat, Complete, Message, Sampling, Tool, ToolCall
+
+# A busy machine is no failure.
+UNTIMED = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 DEPTH = 8
 USER = {"role": "user", "content": "hello"}
@@ -341,12 +344,12 @@ def translate(raw: bytes) -> None:
 
 
 @given(bodies(ChatBody) | bodies(CompletionBody) | bodies(EmbeddingBody))
-@settings(deadline=None, database=None)
+@UNTIMED
 def test_any_json_is_translated_or_refused(body: dict[str, Any]) -> None:
     translate(msgspec.json.encode({"model": "m", "messages": [USER], "prompt": "p"} | body))
 
 
 @given(st.binary())
-@settings(deadline=None, database=None)
+@UNTIMED
 def test_any_bytes_are_refused(raw: bytes) -> None:
     translate(raw)
