@@ -48,6 +48,7 @@ format: .venv/.all ## rewrites the code in the house format
 	$(BIN)/ruff format
 
 bench: .venv/.all ## every figure of the README, each beside its peer
+	$(call need,wrk)
 	@for one in prediction embedding language memory; do $(BIN)/python benchmarks/$$one.py; done
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
