@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +17,7 @@ from pathlib import Path
 
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
+PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
@@ -38,6 +41,7 @@ def server(
     Raises:
         RuntimeError: it ended or did not answer in time; the message has the log's end.
     """
+    signal.signal(signal.SIGTERM, _leave)
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -47,12 +51,22 @@ def server(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # its workers are in its group, and end with it
+            preexec_fn=_end_with_parent,
         )
     try:
         _wait(process, url, log)
         yield process.pid
     finally:
         _stop(process)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)  # through the finally clauses, which stop the servers
+
+
+def _end_with_parent() -> None:
+    # For the case that this process is killed without a chance to stop anything.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
