@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ MAX_SEQUENCES = 64  # that run at once; others wait in the engine
 MAX_BATCHED_TOKENS = 2048  # of one step
 LOOKUP_TOKENS = 5  # guessed a step with prompt_lookup …
 LOOKUP_NGRAM = 3  # … after a match of so many
+ALONE_BYTES = 1 << 30
 _BLOCK = 32  # tokens of one block of the KV cache, a constant of the engine on CPUs
 _STATUS = genai.py_openvino_genai.GenerationStatus
 _REASONS = {
@@ -64,9 +66,14 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVINOGenAI:
     """Loads an artifact of format ``openvino-llm``, or a ``model.gguf`` with ``tokenizer.json``.
 
     Options: ``kv_cache_gib`` (number, 1), ``prefix_cache`` (false: a cache that requests share
-    tells by its timing what others asked), ``prompt_lookup`` (false; guesses the next tokens
-    from the prompt: a single stream is faster, from eight on slower), ``threads``,
-    ``precision`` (f32), ``pin_threads`` (false).
+    tells by its timing what others asked), ``prompt_lookup`` ("alone", true or false),
+    ``threads``, ``precision`` (f32), ``pin_threads`` (false).
+
+    Prompt lookup guesses the next tokens from what was said already, and the model checks the
+    guesses in one step: the same text, sooner for one stream, later from eight on, and a matter
+    of the whole pipeline. With "alone" there are two: a greedy request that finds the engine
+    idle goes to the one that guesses, all others to the plain one. The second copy of the
+    weights is loaded after the first answers, and only of models up to ``ALONE_BYTES``.
 
     Raises:
         ConfigurationError: an option is unknown or out of range.
@@ -91,8 +98,12 @@ class OpenVINOGenAI:
         self._start = [bos] if manifest.get("add_bos_token") and bos is not None else []
         template = folder / "chat_template.jinja"
         self._template = template.read_text(encoding="utf-8") if template.is_file() else None
-        self._lookup = flag_option(options, "prompt_lookup", False)
-        self._pipeline = _pipeline(folder, options, manifest, self._vocabulary)
+        self._lookup = _lookup_option(options)
+        self._pipeline = _pipeline(
+            folder, options, manifest, self._vocabulary, lookup=self._lookup is True
+        )
+        self._alone: Any = None  # the pipeline of a greedy sequence that found the engine idle
+        self._lone: int | None = None  # which sequence that is
         self._handles: dict[int, Any] = {}
         self._constrained: deque[tuple[int, Any, Any]] = deque()  # not yet in the engine
         self._unproven: int | None = None  # the one whose grammar is compiled next
@@ -107,6 +118,11 @@ class OpenVINOGenAI:
             raise ArtifactRefused("the manifest gives no context_tokens")
         self._room = self.info.context_tokens  # until known
         self._room = self._probe()
+        self._opening = threading.Thread(
+            target=self._open_alone, args=(folder, options, manifest), daemon=True
+        )
+        if self._lookup == "alone" and _weights(folder) <= ALONE_BYTES:
+            self._opening.start()
 
     def encode(self, text: str) -> list[int]:
         return self._vocabulary.encode(text)
@@ -146,7 +162,11 @@ class OpenVINOGenAI:
         config = self._config(sampling, wanted)
         config.echo = echo
         tokens = ov.Tensor(np.array([prompt], dtype=np.int64))
-        if sampling.json_schema is None:
+        if self._alone is not None and not echo and not self.busy() and _guessable(sampling):
+            _guess(config)
+            self._handles[id] = self._alone.add_request(id, tokens, config)
+            self._lone = id
+        elif sampling.json_schema is None:
             self._handles[id] = self._pipeline.add_request(id, tokens, config)
         else:
             self._constrained.append((id, tokens, config))
@@ -163,7 +183,10 @@ class OpenVINOGenAI:
             return []
         self._admit_constrained()
         try:
-            self._pipeline.step()
+            if self._lone in self._handles:
+                self._alone.step()
+            if len(self._handles) > (self._lone in self._handles):
+                self._pipeline.step()
         except RuntimeError as error:
             return [self._blame(error)]
         steps = [_read(id, handle) for id, handle in self._handles.items() if handle.can_read()]
@@ -178,11 +201,13 @@ class OpenVINOGenAI:
         return bool(self._handles or self._constrained)
 
     def close(self) -> None:
+        if self._opening.is_alive():
+            self._opening.join()
         self._constrained.clear()
         for id in list(self._handles):
             self.cancel(id)
         self._pipeline.step()  # which frees what was cancelled
-        del self._pipeline
+        del self._pipeline, self._alone
 
     def _admit_constrained(self) -> None:
         """Lets in one sequence with a grammar at a time. The engine compiles the grammar within
@@ -228,10 +253,24 @@ class OpenVINOGenAI:
             config.structured_output_config = genai.StructuredOutputConfig(
                 json_schema=sampling.json_schema
             )
-        elif self._lookup:
-            config.num_assistant_tokens = LOOKUP_TOKENS
-            config.max_ngram_size = LOOKUP_NGRAM
+        elif self._lookup is True:
+            _guess(config)
         return config
+
+    def _open_alone(self, folder: Path, options: dict[str, Any], manifest: dict[str, Any]) -> None:
+        try:
+            pipeline = _pipeline(folder, options, manifest, self._vocabulary, lookup=True)
+            config = self._config(Sampling(temperature=0, ignore_eos=True), 2)
+            _guess(config)
+            tokens = ov.Tensor(np.array([[min(self._eos)]], dtype=np.int64))
+            handle = pipeline.add_request(0, tokens, config)
+            while pipeline.has_non_finished_requests():
+                pipeline.step()
+            handle.read()
+        except RuntimeError:
+            log.exception("no prompt lookup for single streams: its pipeline cannot be opened")
+            return
+        self._alone = pipeline
 
     def _probe(self) -> int:
         """Runs two tokens, which allocates what the first request would wait half a second for.
@@ -264,8 +303,33 @@ def _read(id: int, handle: Any) -> Step:
     return Step(id=id, tokens=tokens, finish=finish)
 
 
+def _guessable(sampling: Sampling) -> bool:
+    return sampling.temperature == 0 and sampling.json_schema is None and sampling.logprobs is None
+
+
+def _guess(config: Any) -> None:
+    config.num_assistant_tokens = LOOKUP_TOKENS
+    config.max_ngram_size = LOOKUP_NGRAM
+
+
+def _lookup_option(options: dict[str, Any]) -> bool | str:
+    value = options.get("prompt_lookup", "alone")
+    if value != "alone" and type(value) is not bool:
+        raise ConfigurationError('option prompt_lookup: true, false or "alone"')
+    return value
+
+
+def _weights(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def _pipeline(
-    folder: Path, options: dict[str, Any], manifest: dict[str, Any], vocabulary: Vocabulary
+    folder: Path,
+    options: dict[str, Any],
+    manifest: dict[str, Any],
+    vocabulary: Vocabulary,
+    *,
+    lookup: bool,
 ) -> Any:
     scheduler = genai.SchedulerConfig()
     scheduler.cache_size = _gib(options)
@@ -279,7 +343,7 @@ def _pipeline(
     threads = threads_option(options)
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    if flag_option(options, "prompt_lookup", False):
+    if lookup:
         settings["prompt_lookup"] = True
     gguf = folder / "model.gguf"
     if (folder / "openvino_detokenizer.xml").is_file() or gguf.is_file():
