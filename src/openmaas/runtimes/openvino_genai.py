@@ -173,6 +173,8 @@ class OpenVINOGenAI:
 
     def cancel(self, id: int) -> None:
         handle = self._handles.pop(id, None)
+        if id == self._lone:
+            self._lone = None
         if handle is not None:
             handle.cancel()
         elif self._constrained:
@@ -193,6 +195,8 @@ class OpenVINOGenAI:
         for step in steps:
             if step.finish is not None:
                 del self._handles[step.id]
+                if step.id == self._lone:
+                    self._lone = None
             if step.id == self._unproven:
                 self._unproven = None
         return steps
@@ -304,7 +308,9 @@ def _read(id: int, handle: Any) -> Step:
 
 
 def _guessable(sampling: Sampling) -> bool:
-    return sampling.temperature == 0 and sampling.json_schema is None and sampling.logprobs is None
+    plain = sampling.json_schema is None and sampling.logprobs is None
+    penalties = sampling.presence_penalty or sampling.frequency_penalty
+    return sampling.temperature == 0 and plain and not penalties
 
 
 def _guess(config: Any) -> None:
@@ -316,7 +322,7 @@ def _lookup_option(options: dict[str, Any]) -> bool | str:
     value = options.get("prompt_lookup", "alone")
     if value != "alone" and type(value) is not bool:
         raise ConfigurationError('option prompt_lookup: true, false or "alone"')
-    return value
+    return "alone" if value == "alone" else bool(value)
 
 
 def _weights(folder: Path) -> int:
