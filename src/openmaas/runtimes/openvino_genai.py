@@ -70,10 +70,12 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVINOGenAI:
     ``threads``, ``precision`` (f32), ``pin_threads`` (false).
 
     Prompt lookup guesses the next tokens from what was said already, and the model checks the
-    guesses in one step: the same text, sooner for one stream, later from eight on, and a matter
-    of the whole pipeline. With "alone" there are two: a greedy request that finds the engine
+    guesses in one step: sooner for one stream, later from eight on, and a matter of the whole
+    pipeline. With "alone" there are two: a greedy request without a seed that finds the engine
     idle goes to the one that guesses, all others to the plain one. The second copy of the
-    weights is loaded after the first answers, and only of models up to ``ALONE_BYTES``.
+    weights is loaded after the first answers, and only of models up to ``ALONE_BYTES``. The
+    two may round differently where two tokens are all but equally likely, so whoever needs the
+    same text at any load sends a seed.
 
     Raises:
         ConfigurationError: an option is unknown or out of range.
@@ -308,7 +310,7 @@ def _read(id: int, handle: Any) -> Step:
 
 
 def _guessable(sampling: Sampling) -> bool:
-    plain = sampling.json_schema is None and sampling.logprobs is None
+    plain = sampling.json_schema is None and sampling.logprobs is None and sampling.seed is None
     penalties = sampling.presence_penalty or sampling.frequency_penalty
     return sampling.temperature == 0 and plain and not penalties
 
