@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """[bold]Examples[/]
 
-openmaas chat smollm2-135m "Why is the sky blue?"
+openmaas chat smollm2-135m "What is the capital of France?"
 
 openmaas chat smollm2-135m < question.txt
 
@@ -33,14 +33,17 @@ def chat(
     model: Annotated[str, typer.Argument(help="As `openmaas status` names it.")],
     prompt: Annotated[str | None, typer.Argument(help="One question; none: a talk.")] = None,
     system: Annotated[str | None, typer.Option(help="What the model is to be.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 512,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest word; small models ramble at 1.")
+    ] = 0.5,
     seed: Annotated[int | None, typer.Option(help="The same answer again.")] = None,
     url: Url = remote.DEFAULT_URL,
 ) -> None:
     """Talks to a language model; answers appear as they are made."""
-    asked = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-    parameters = {name: value for name, value in asked.items() if value is not None}
+    parameters: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+    if seed is not None:
+        parameters["seed"] = seed
     turns = [{"role": "system", "content": system}] if system is not None else []
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()

@@ -96,11 +96,12 @@ def _command() -> str:
 def _suggestions(store: Store, me: str) -> list[str]:
     """A command for each task that something deployed does, at most one each."""
     found: dict[str, str] = {}
-    for one in store.records.deployed():
+    # The echo runtime is a fake for tests: it is shown only where nothing else is there.
+    for one in sorted(store.records.deployed(), key=lambda one: one.runtime == "echo"):
         found.setdefault(store.records.version(one.model, one.version).task, one.model)
     commands = []
     if model := found.get("chat"):
-        commands.append(f'{me} chat {model} "Why is the sky blue?"')
+        commands.append(f'{me} chat {model} "What is the capital of France?"')
     if model := found.get("embed"):
         body = f'{{"model": "{model}", "input": "Hello"}}'
         commands.append(
