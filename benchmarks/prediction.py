@@ -133,7 +133,7 @@ def contestants(cache: Path, model: Path) -> dict[str, AbstractContextManager[Ta
 
 
 # The best of what was tried on two cores, see README.md.
-LITSERVE = {"BATCH": "1", "WORKERS": "1", "API_SERVERS": "1"}
+LITSERVE = {"BATCH": "1", "WORKERS": "1", "API_SERVERS": "2"}
 BENTOML = {"WORKERS": "1", "BENTOML_DO_NOT_TRACK": "true"}
 MLSERVER = {
     "HOST": "127.0.0.1",
