@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ def main() -> None:
         answer = Answer(
             error=ConversionFailed.code,
             message="The conversion ran out of the memory that it may use.",
+            enforced=layers,
+        )
+    except Exception as error:
+        # Whatever a hostile or odd file makes a library raise ends here, in a sentence.
+        traceback.print_exc()
+        lines = str(error).strip().splitlines()
+        answer = Answer(
+            error=ConversionFailed.code,
+            message=f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}",
             enforced=layers,
         )
     Path(job.out).with_name("result.json").write_bytes(msgspec.json.encode(answer))

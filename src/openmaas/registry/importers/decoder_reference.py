@@ -58,8 +58,8 @@ def scores(shape: Shape, weights: Weights, texts: Sequence[Sequence[int]]) -> li
 
 class _Layer:
     def __init__(self, weights: Weights, prefix: str) -> None:
-        names = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate")
-        names += ("ffn_up", "ffn_down")
+        names = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"]
+        names += ["ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
         self._of = {name: weights(f"{prefix}{name}.weight") for name in names}
         self._biases = {
             name: weights(f"{prefix}{name}.bias")

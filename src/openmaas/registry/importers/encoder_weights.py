@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import ArtifactRefused, ConversionFailed
+from openmaas.registry.importers.safetensors_file import SafetensorsFolder
 from openmaas.registry.recognise import read_json
 
 Array = NDArray[np.float32]
@@ -138,40 +139,19 @@ class _Settings:
 
 
 class _Weights:
-    """The folder's safetensors, whichever file a tensor is in and whatever prefix it has."""
+    """The folder's safetensors, whatever prefix they have."""
 
     def __init__(self, folder: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        self._where: dict[str, Any] = {}
-        try:
-            for path in sorted(folder.glob("*.safetensors")):
-                file = safe_open(str(path), framework="numpy")
-                self._where |= dict.fromkeys(file.offset_keys(), file)  # type: ignore[no-untyped-call]
-        except SafetensorError as error:
-            raise ArtifactRefused(f"The safetensors are damaged: {error}") from None
-        self._prefix = next(
-            (
-                name.removesuffix("embeddings.word_embeddings.weight")
-                for name in self._where
-                if name.endswith("embeddings.word_embeddings.weight")
-            ),
-            "",
-        )
+        self._tensors = SafetensorsFolder(folder)
+        words = "embeddings.word_embeddings.weight"
+        named = (name for name in self._tensors.names() if name.endswith(words))
+        self._prefix = next(named, words).removesuffix(words)
 
     def get(self, name: str, *shape: int) -> Array:
         whole = self._prefix + name
-        if whole not in self._where:
-            raise ArtifactRefused(f"The safetensors have no {whole}.")
-        found = self._where[whole].get_slice(whole)
-        if tuple(found.get_shape()) != shape:
+        if self._tensors.shape(whole) != shape:
             raise ArtifactRefused(f"{whole} has other dimensions than config.json says.")
-        if found.get_dtype() not in ("F32", "F16", "F64"):
-            raise ConversionFailed(f"{whole} is {found.get_dtype()}; save the model in float32.")
-        array: Array = np.ascontiguousarray(self._where[whole].get_tensor(whole), dtype=np.float32)
-        if not np.isfinite(array).all():
-            raise ArtifactRefused(f"{whole} holds values that are no finite numbers.")
-        return array
+        return self._tensors(whole)
 
     def types(self, count: int, width: int) -> Array | None:
         return self.get("embeddings.token_type_embeddings.weight", count, width) if count else None

@@ -79,7 +79,8 @@ def _to_ir(
     language_check.compare_tokenizers(out / "tokenizer.json", tokenizer)
     for name in decoder_ir.TOKENIZER_FILES:
         source.with_name(name).rename(out / name)
-    model = (header.metadata, _shape(header), GgufWeights(source, header))
+    weights = GgufWeights(source, header)
+    model = decoder_ir.Model(header.metadata, _shape(header), weights, weights)
     return decoder_ir.build(place, out, model, "the GGUF's weights in NumPy, float32", say)
 
 

@@ -89,7 +89,8 @@ def _q5_1(blocks: Blocks) -> Array:
 def _fives(blocks: Blocks) -> NDArray[np.uint8]:
     """Four bytes of fifth bits, then 16 bytes of nibbles."""
     fifth = np.unpackbits(blocks[:, 0:4], axis=1, bitorder="little")
-    return _nibbles(blocks[:, 4:20]) | (fifth << 4)
+    whole: NDArray[np.uint8] = _nibbles(blocks[:, 4:20]) | np.left_shift(fifth, 4, dtype=np.uint8)
+    return whole
 
 
 def _q8_0(blocks: Blocks) -> Array:

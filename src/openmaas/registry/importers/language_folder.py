@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from openmaas.errors import ArtifactRefused, ConversionFailed
 from openmaas.registry.importers import language_check
 from openmaas.registry.manifest import Description, Verification
@@ -27,21 +29,18 @@ def store(
 
     Raises:
         ArtifactRefused: a file is missing or damaged.
-        ConversionFailed: OpenVINO GenAI cannot run it.
+        ConversionFailed: OpenVINO cannot run it, or it gives no numbers.
     """
     for name in MODEL_FILES:
         if not (folder / name).is_file():
             raise ArtifactRefused(f"The folder of a language model needs {name}.")
-    description = describe(folder, out, verification, versions)
     for name in (*MODEL_FILES, *TOKENIZER_FILES):
         if (folder / name).is_file():
             shutil.move(folder / name, out / name)
-    try:
-        answers = language_check.answers(out, language_check.encode(out / "tokenizer.json"))
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise ConversionFailed(f"OpenVINO GenAI cannot run it: {lines[-1][:300]}") from None
-    if any(not score <= 0 for _, scores in answers for score in scores):
+    description = describe(folder, out, verification, versions)
+    texts = language_check.encode(out / "tokenizer.json")
+    answers = language_check.scores(out / "openvino_model.xml", texts)
+    if any(not score <= 0 for scores in answers for score in scores):
         raise ConversionFailed("The model gives log-probabilities that are no numbers.")
     return description
 
@@ -49,26 +48,26 @@ def store(
 def describe(
     folder: Path, out: Path, verification: Verification | None, versions: dict[str, str]
 ) -> Description:
-    """Reads the JSON files of ``folder``; writes ``chat_template.jinja`` to ``out``."""
+    """Reads the JSON files of ``folder``; writes ``chat_template.jinja`` to ``out``,
+    where ``tokenizer.json`` lies already."""
     config = read_json(folder / "config.json")
     generation = _optional(folder / "generation_config.json")
     tokenizer = _optional(folder / "tokenizer_config.json")
     template = _template(folder, tokenizer)
     if template is not None:
         (out / "chat_template.jinja").write_text(template, encoding="utf-8")
-    context = config.get("max_position_embeddings", 0)
-    if not isinstance(context, int) or not 1 <= context <= 1 << 24:
-        raise ArtifactRefused("config.json gives no sane max_position_embeddings.")
     special = {name: _text(tokenizer.get(name)) for name in _SPECIAL}
     endings = generation.get("eos_token_id", config.get("eos_token_id"))
+    reader = Tokenizer.from_file(str(out / "tokenizer.json"))
+    bos = reader.token_to_id(special["bos_token"] or "")
     return Description(
         format="openvino-llm",
         task="chat",
         architecture=str(config.get("model_type", ""))[:64],
-        context_tokens=context,
+        context_tokens=context_tokens(config),
         special_tokens={name: text for name, text in special.items() if text is not None},
-        eos_token_ids=[at for at in _listed(endings) if isinstance(at, int) and at >= 0],
-        add_bos_token=tokenizer.get("add_bos_token") is True,
+        eos_token_ids=_ids(endings, reader, special["eos_token"]),
+        add_bos_token=bos is not None and reader.encode("a").ids[:1] == [bos],
         generation={
             name: float(generation[name])
             for name in _DEFAULTS
@@ -102,5 +101,21 @@ def _text(token: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _listed(ids: Any) -> list[Any]:
-    return ids if isinstance(ids, list) else [ids]
+def _ids(endings: Any, reader: Tokenizer, eos: str | None) -> list[int]:
+    listed = endings if isinstance(endings, list) else [endings]
+    named = reader.token_to_id(eos or "")
+    ids = {at for at in (*listed, named) if isinstance(at, int) and at >= 0}
+    if not ids:
+        raise ArtifactRefused("Neither config.json nor tokenizer_config.json names an eos token.")
+    return sorted(ids)
+
+
+def context_tokens(config: dict[str, Any]) -> int:
+    """
+    Raises:
+        ArtifactRefused: config.json gives no sane number of positions.
+    """
+    context = config.get("max_position_embeddings", 0)
+    if not isinstance(context, int) or not 2 <= context <= 1 << 24:
+        raise ArtifactRefused("config.json gives no sane max_position_embeddings.")
+    return context

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -20,8 +20,12 @@ Array = NDArray[np.float32]
 
 MAX_HEADER = 64 << 20
 MAX_RANK = 8
-_FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
-_FLOATS |= {"BF16": np.dtype("<u2")}
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # its bits
+}
 
 _Length = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
 
