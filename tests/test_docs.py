@@ -19,7 +19,7 @@ from openmaas.registry.catalog import Catalog
 from openmaas.runtimes import NAMES
 from openmaas.serving.choice import CHOICES
 from tests.cli.test_help import commands
-from tests.processes import ServerProcess
+from tests.processes import ServerProcess, cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -205,6 +205,23 @@ def test_the_transcript_is_what_the_server_prints(server: ServerProcess) -> None
     told = transcript[transcript.index("Serving at") :]
     real = server.log.read_text()
     assert alike(told) <= alike(real) | FIRST_KEY
+
+
+def test_the_transcript_begins_as_make_does(starters: Path) -> None:
+    (transcript,) = blocks("text")
+    makefile = (ROOT / "Makefile").read_text()
+    before = transcript[: transcript.index("Serving at")].splitlines()
+    listed = {line.split()[0]: line for line in cli(starters, "models", "list").splitlines()}
+    for line in before:
+        if line.startswith("✓ "):
+            name, version, form, size = re.fullmatch(
+                r"✓ (\S+): version (\d+), (\S+), (.+)", line
+            ).groups()  # type: ignore[union-attr]
+            assert [version, form, *size.split()] == [
+                cell for i, cell in enumerate(listed[name].split()[1:6]) if i != 1
+            ]
+        else:
+            assert f'@echo "{line}"' in makefile
 
 
 # Printed only where no key was known beforehand; tests/cli/test_serve.py looks at that.

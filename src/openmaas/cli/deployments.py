@@ -68,6 +68,7 @@ def deploy(
         runtime=runtime,
         options=_options(option or []),
     )
+    say_when(chosen)
 
 
 def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[_How]) -> None:
@@ -82,7 +83,6 @@ def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[
     wanted = fleet.deploy(store.records, store.artifacts, model, **how)
     say(f"{wanted.model} version {wanted.version} on {wanted.runtime}: {wanted.reason}")
     if folder.running(chosen.data_path) is None:
-        say("It starts with: openmaas serve")
         return
     with err.status(f"waiting for {wanted.model}"):
         seen = _settled(store, wanted, chosen.limits.load_seconds)
@@ -93,6 +93,12 @@ def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[
             f"{wanted.model} is {seen.state}: {seen.detail or 'see openmaas status'}"
         )
     say(f"{wanted.model} is ready", "green")
+
+
+def say_when(chosen: Settings) -> None:
+    """Says when what was deployed starts, where no server runs that has started it already."""
+    if folder.running(chosen.data_path) is None:
+        say("It starts with: openmaas serve")
 
 
 def _settled(store: Store, wanted: Deployed, seconds: float) -> Deployed | None:

@@ -289,3 +289,4 @@ def _deploy(chosen: Settings, store: Store, pulled: list[Version]) -> None:
             say(f"{one.model} version {one.version} is deployed on {have.runtime}")
             continue
         deployments.deploy_and_report(chosen, store, one.model, version=one.version)
+    deployments.say_when(chosen)

@@ -73,7 +73,7 @@ class Bars:
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
-        self._progress.console.print(
+        err.print(
             Text("✓ ", style="green").append(f"{self._name}: {words}", style="default"),
             soft_wrap=True,
         )
@@ -88,6 +88,7 @@ def bars() -> Iterator[Bars]:
         TextColumn("{task.fields[doing]}"),
         console=err,
         transient=True,
+        disable=not err.is_terminal,  # or it ends with an empty line in pipes
     )
     with progress:
         yield Bars(progress)
