@@ -105,7 +105,7 @@ def compare(
     tried = samples(inputs)
     for arrays in tried:
         expected = original(arrays)
-        got = list(model(arrays).values())
+        got = _run(model, arrays)
         if len(got) != len(expected):
             raise ConversionFailed("The converted network has another number of outputs.")
         for ours, theirs in zip(got, expected, strict=True):
@@ -116,6 +116,18 @@ def compare(
         max_abs_error=worst,
         compared="all outputs on random inputs",
     )
+
+
+def _run(model: openvino.CompiledModel, arrays: Arrays) -> list[NDArray[Any]]:
+    try:
+        return list(model(arrays).values())
+    except RuntimeError as error:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ConversionFailed(
+            f"The converted network cannot run {shapes[:300]} ({_first_line(error)}). If it has "
+            "free dimensions besides the first, fix them: the length of a recurrent network's "
+            "sequences, the size of images."
+        ) from None
 
 
 def _sample(port: Port, random: np.random.Generator) -> NDArray[Any]:
