@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Vocabulary:
             raise ArtifactRefused(f"{path.name} is damaged: {str(error)[:200]}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        to_bytes = _Bytes(description)
+        to_bytes = _reading(description)
         added = {token["id"]: token for token in description.get("added_tokens", ())}
         size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.size = max([size, *(id + 1 for id in added)])
@@ -58,28 +59,31 @@ class Vocabulary:
         return found
 
 
-class _Bytes:
-    """How a vocabulary writes bytes: byte-level BPE's alphabet (GPT-2), or U+2581 for a space
-    and ``<0xNN>`` for a byte (SentencePiece)."""
+def byte_level(text: str) -> bytes:
+    """The bytes of a token in byte-level BPE's alphabet (GPT-2)."""
+    try:
+        return bytes([_ALPHABET[char] for char in text])
+    except KeyError:
+        return text.encode()
 
-    def __init__(self, description: dict[str, Any]) -> None:
-        kinds = _kinds(description.get("decoder"))
-        self._alphabet = _alphabet() if "ByteLevel" in kinds else None
-        if self._alphabet is None and not kinds & {"ByteFallback", "Metaspace"}:
-            raise ArtifactRefused(f"tokenizer.json's decoder is not known here: {sorted(kinds)}")
 
-    def __call__(self, text: str) -> bytes:
-        if self._alphabet is not None:
-            try:
-                return bytes([self._alphabet[char] for char in text])
-            except KeyError:
-                return text.encode()
-        if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
-            try:
-                return bytes([int(text[3:5], 16)])
-            except ValueError:
-                return text.encode()
-        return text.replace("\u2581", " ").encode()
+def sentence_piece(text: str) -> bytes:
+    """The bytes of a token of SentencePiece: U+2581 is a space, ``<0xNN>`` a byte."""
+    if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+        try:
+            return bytes([int(text[3:5], 16)])
+        except ValueError:
+            return text.encode()
+    return text.replace("\u2581", " ").encode()
+
+
+def _reading(description: dict[str, Any]) -> Callable[[str], bytes]:
+    kinds = _kinds(description.get("decoder"))
+    if "ByteLevel" in kinds:
+        return byte_level
+    if kinds & {"ByteFallback", "Metaspace"}:
+        return sentence_piece
+    raise ArtifactRefused(f"tokenizer.json's decoder is not known here: {sorted(kinds)}")
 
 
 def _kinds(decoder: Any) -> set[str]:
@@ -97,3 +101,6 @@ def _alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {
         chr(256 + at): byte for at, byte in enumerate(others)
     }
+
+
+_ALPHABET = _alphabet()
