@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -14,7 +15,12 @@ from numpy.typing import NDArray
 from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest, PayloadTooLarge
 from openmaas.inference import Embedded, Predict
 from openmaas.runtimes import openvino_embeddings
-from openmaas.runtimes.openvino_embeddings import CALL_TOKENS, OpenVinoEmbeddings, batches
+from openmaas.runtimes.openvino_embeddings import (
+    CALL_COST,
+    CALL_TOKENS,
+    OpenVinoEmbeddings,
+    batches,
+)
 from tests.runtimes.small_networks import CONTEXT, DIMENSIONS, WORDS, embed, encoder
 
 
@@ -129,6 +135,11 @@ def test_a_request_that_was_measured_and_given_up_leaves_little(
     assert id(asked) not in runtime._measured
 
 
+def cost(calls: list[list[int]], texts: list[list[int]]) -> int:
+    widths = [max(len(texts[index]) for index in call) for call in calls]
+    return sum(len(call) * width + CALL_COST for call, width in zip(calls, widths, strict=True))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_calls_hold_every_text_once_within_the_budget(seed: int) -> None:
     rng = random.Random(seed)
@@ -137,9 +148,20 @@ def test_calls_hold_every_text_once_within_the_budget(seed: int) -> None:
     calls = batches(texts)
     assert sorted(index for call in calls for index in call) == list(range(len(texts)))
     for call in calls:
-        lengths = [len(texts[index]) for index in call]
-        assert len(call) == 1 or len(call) * max(lengths) <= CALL_TOKENS
-        assert sum(max(lengths) - one for one in lengths) <= openvino_embeddings.WORTH_A_CALL
+        assert len(call) == 1 or len(call) * max(len(texts[index]) for index in call) <= CALL_TOKENS
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_other_cut_of_the_sorted_texts_costs_less(seed: int) -> None:
+    rng = random.Random(seed)
+    texts = [[0] * rng.randint(1, 40) for _ in range(9)]
+    order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    others = []
+    for cuts in itertools.product((False, True), repeat=len(order) - 1):
+        ends = [at + 1 for at, cut in enumerate(cuts) if cut]
+        pieces = zip([0, *ends], [*ends, len(order)], strict=True)
+        others.append(cost([order[first:end] for first, end in pieces], texts))
+    assert cost(batches(texts), texts) == min(others)
 
 
 @pytest.mark.parametrize("spoil", ["tokenizer.json", "manifest.json", "openvino_model.xml"])

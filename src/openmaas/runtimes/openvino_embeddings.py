@@ -18,9 +18,9 @@ from openmaas.runtimes import openvino_cpu as cpu
 OPTIONS = ("threads", "precision", "truncate")
 # Most padded tokens of one engine call: from 256 on a token costs the same, memory does not.
 CALL_TOKENS = 2048
-# One more engine call costs as much as so many tokens (1.5 ms against 60 µs): padding beyond
-# that is dearer than another call.
-WORTH_A_CALL = 25
+# One more engine call costs as much as so many tokens (1.5 ms, which is reading all weights,
+# against 60 µs): padding beyond that is dearer than another call.
+CALL_COST = 25
 # Texts are refused unread beyond this many characters per token of context: the tokenizer's
 # time is then bounded, and no text of that length fits.
 CHARACTERS_PER_TOKEN = 100
@@ -211,17 +211,28 @@ class OpenVinoEmbeddings:
 
 
 def batches(texts: list[list[int]]) -> list[list[int]]:
-    """Indices of texts of similar length, longest first: one engine call each."""
-    batches: list[list[int]] = []
-    width = padding = 0
-    for index in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
-        length = len(texts[index])
-        padding += width - length
-        if not batches or padding > WORTH_A_CALL or (len(batches[-1]) + 1) * width > CALL_TOKENS:
-            batches.append([])
-            width, padding = length, 0
-        batches[-1].append(index)
-    return batches
+    """Indices of the texts of each engine call, the longest first. The cuts between lengths
+    are those of least cost, padded tokens and calls together, by dynamic programming."""
+    order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+    lengths = [len(texts[index]) for index in order]
+    firsts = [at for at in range(len(order)) if at == 0 or lengths[at] != lengths[at - 1]]
+    ends = [*firsts[1:], len(order)] if firsts else []
+    costs, cuts = [0], [0]  # of the texts before each end, and where their last call begins
+    for end in ends:
+        cost, cut = min(
+            (cost + CALL_COST + lengths[first] * (end - first), number)
+            for number, (cost, first) in enumerate(zip(costs, firsts, strict=False))
+        )
+        costs.append(cost)
+        cuts.append(cut)
+    calls: list[list[int]] = []
+    number = len(firsts)
+    while number:
+        first, end = firsts[cuts[number]], ends[number - 1]
+        most = max(1, CALL_TOKENS // lengths[first])
+        calls += [order[at : min(at + most, end)] for at in range(first, end, most)]
+        number = cuts[number]
+    return calls[::-1]
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
