@@ -27,10 +27,10 @@ def env(server: ServerProcess) -> dict[str, str]:
 
 def test_a_question(server: ServerProcess, env: dict[str, str]) -> None:
     answer = cli(
-        server.data, "chat", "smollm2-135m", "What is the capital of France?",
+        server.data, "chat", "smollm2-135m", "What is gravity?",
         "--temperature", "0", "--max-tokens", "20", **env,
     )  # fmt: skip
-    assert "Paris" in answer
+    assert "physics" in answer
 
 
 def test_a_question_from_a_pipe(server: ServerProcess, env: dict[str, str]) -> None:

@@ -45,10 +45,8 @@ def test_models_and_health(client: Client) -> None:
 
 
 def test_chat(client: Client) -> None:
-    reply = client.chat(
-        "smollm2-135m", "What is the capital of France?", max_tokens=20, temperature=0
-    )
-    assert "Paris" in reply.text
+    reply = client.chat("smollm2-135m", "What is gravity?", max_tokens=20, temperature=0)
+    assert "physics" in reply.text
     assert reply.finish_reason in ("stop", "length")
     assert reply.usage.input_tokens > 5
     assert 0 < reply.usage.output_tokens <= 20

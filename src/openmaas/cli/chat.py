@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """[bold]Examples[/]
 
-openmaas chat smollm2-135m "What is the capital of France?"
+openmaas chat smollm2-135m "What is gravity?"
 
 openmaas chat smollm2-135m < question.txt
 

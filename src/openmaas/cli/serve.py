@@ -101,7 +101,7 @@ def _suggestions(store: Store, me: str) -> list[str]:
         found.setdefault(store.records.version(one.model, one.version).task, one.model)
     commands = []
     if model := found.get("chat"):
-        commands.append(f'{me} chat {model} "What is the capital of France?"')
+        commands.append(f'{me} chat {model} "What is gravity?"')
     if model := found.get("embed"):
         body = f'{{"model": "{model}", "input": "Hello"}}'
         commands.append(

@@ -1,7 +1,7 @@
 """A small client of OpenMaaS; it needs httpx alone.
 
 with Client("http://127.0.0.1:8000", api_key="om-…") as client:
-    print(client.chat("smollm2-135m", "What is the capital of France?").text)
+    print(client.chat("smollm2-135m", "What is gravity?").text)
 """
 
 from openmaas.client.client import Client
