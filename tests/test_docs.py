@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from openmaas.errors import BY_CODE, RegistryError
 from openmaas.gateway import errors as wire_errors
 from openmaas.registry.catalog import Catalog
 from openmaas.runtimes import NAMES
+from openmaas.serving.batching import Batching
 from openmaas.serving.choice import CHOICES
 from tests.cli.test_help import commands
 from tests.processes import ServerProcess, cli
@@ -47,6 +49,25 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
         assert variable == f"`OPENMAAS_{name.upper().replace('.', '_')}`"
         shown = "none" if value is None else msgspec.json.encode(value).decode().strip('"')
         assert default.strip("`") == shown, name
+
+
+def test_every_deploy_option_is_told_of() -> None:
+    told: dict[str, set[str]] = {}
+    for row in rows("operate.md"):
+        if len(row) == 3 and row[1].startswith("`"):
+            told.setdefault(row[0].strip("`"), set()).add(row[1].strip("`"))
+    real = {"both of these": {f"batch_{name}" for name in Batching.__struct_fields__}}
+    for runtime in sorted({runtime for runtime, _ in CHOICES.values()}):
+        # Read from the source: importing it would load its engine into this process.
+        source = (ROOT / "src" / "openmaas" / "runtimes" / f"{runtime}.py").read_text()
+        (options,) = (
+            node.value
+            for node in ast.parse(source).body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OPTIONS"
+        )
+        names = options.keys if isinstance(options, ast.Dict) else options.elts
+        real[runtime] = {ast.literal_eval(name) for name in names}
+    assert told == real
 
 
 def test_the_settings_file_in_the_documents_is_accepted(tmp_path: Path) -> None:
