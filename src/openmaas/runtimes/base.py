@@ -50,6 +50,7 @@ class Step(msgspec.Struct):
     tokens: list[SampledToken]
     finish: str | None = None  # "stop" (end-of-sequence token), "length", or an error message …
     failed: bool = False  # … when True: the engine gave this sequence up
+    invalid: bool = False  # … and that is the fault of what was asked
     cached_tokens: int = 0
 
 

@@ -73,7 +73,8 @@ class Stepper:
         generation, sequences = self._requests[id]
         if step.failed:
             self._end(id, sequences)
-            error = EngineFailed(f"the engine gave this request up: {step.finish}")
+            kind = InvalidRequest if step.invalid else EngineFailed
+            error = kind(f"the engine gave this request up: {step.finish}")
             self.frame.append(Emit(id=id, event=failure(error)))
             return
         for delta in generation.advance(step):
