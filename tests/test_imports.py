@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ENGINES = {
     "openvino", "openvino_genai", "openvino_tokenizers", "xllamacpp", "onnx", "tokenizers",
@@ -39,3 +42,20 @@ def test_help_imports_neither_server_nor_database() -> None:
     found = imported("-c", "import openmaas.cli, sys; print(*sys.modules)")
     heavy = {"sqlalchemy", "alembic", "uvicorn", "httpx", "prometheus_client"}
     assert found & (ENGINES | heavy) == set()
+
+
+@pytest.mark.parametrize("module", ["runtimes.openvino_tensors", "registry.importers.openvino_ir"])
+def test_engines_tell_nobody_that_they_are_used(module: str, tmp_path: Path) -> None:
+    """OpenVINO's own package for it would leave its files in the home folder."""
+    # In continuous integration it keeps quiet by itself, which is not what is tested.
+    quiet = {"CI", "TF_BUILD", "JENKINS_URL"}
+    env = {name: value for name, value in os.environ.items() if name not in quiet}
+    script = f"import openmaas.{module}, sys; print(sys.modules['openvino_telemetry'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=env | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "None", done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
+
+from openmaas.errors import ConfigurationError
 
 metadata = sa.MetaData()
 
@@ -61,22 +60,47 @@ deployments = sa.Table(
 
 
 def open_database(folder: Path) -> sa.Engine:
-    """The database of a data folder, made or migrated to this version's tables."""
+    """The database of a data folder, made or migrated to this version's tables.
+
+    Raises:
+        ConfigurationError: it is of a newer version.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / "openmaas.db"
     engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 10})
     sa.event.listen(engine, "connect", _pragmas)
     with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        if MigrationContext.configure(connection).get_current_revision() != HEAD:
-            command.upgrade(config, "head")
+        if _revision(connection) != HEAD:
+            _migrate(connection)
     file.chmod(0o600)
     return engine
 
 
 HEAD = "0001"  # the newest file under migrations/versions
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _migrate(connection: sa.Connection) -> None:
+    # Imported only when there is something to do: every command opens the database.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError:
+        raise ConfigurationError(
+            "the data folder is of a newer OpenMaaS; use that one, or another --data-dir"
+        ) from None
 
 
 def _pragmas(connection: object, _: object) -> None:

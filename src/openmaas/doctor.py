@@ -206,7 +206,11 @@ def _try_import(module: str) -> tuple[str, str]:
 def _child(script: str) -> tuple[str, str]:
     """Last line of a Python child's output, and of its errors if it failed."""
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", f"import openmaas.runtimes; {script}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     if done.returncode < 0:
         return "", f"crashed with signal {-done.returncode}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,14 @@ def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_data_folder_with_a_database_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "openmaas.db").write_bytes(b"certainly not a database" * 100)
     assert "--data-dir" in refused(run(tmp_path, "keys", "list"))
+
+
+def test_a_data_folder_of_a_newer_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "keys", "list").returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "openmaas.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    assert "newer" in refused(run(tmp_path, "keys", "list"))
 
 
 @pytest.mark.parametrize(

@@ -47,14 +47,13 @@ def open_folder(chosen: Settings) -> Store:
     Raises:
         ConfigurationError: it cannot be made, or holds what is no database of ours.
     """
-    from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
     from openmaas.app import open_store
 
     try:
         return open_store(chosen)
-    except (OSError, SQLAlchemyError, CommandError) as error:
+    except (OSError, SQLAlchemyError) as error:
         words = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise ConfigurationError(
             f"cannot open the data folder {chosen.data_path}: {words}; see --data-dir"

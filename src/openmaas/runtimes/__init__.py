@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
 from openmaas.errors import ConfigurationError
 from openmaas.runtimes.base import Runtime
+
+# OpenVINO tells its maker of every import, unless this package of its is not to be had.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 NAMES = ("openvino_genai", "llamacpp", "openvino_tensors", "openvino_embeddings", "echo")
 

@@ -2,3 +2,8 @@
 
 They run only in the process of ``openmaas.registry.convert``, so each imports what it needs.
 """
+
+import sys
+
+# OpenVINO tells its maker of every import, unless this package of its is not to be had.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
