@@ -36,7 +36,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     description: Description | None = None
     error: str | None = None  # a key of ERRORS
     message: str = ""
-    enforced: list[str] = []  # layers of the sandbox that were in force
 
 
 def say(text: str) -> None:
@@ -46,19 +45,19 @@ def say(text: str) -> None:
 
 def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    layers = [name for name in os.environ.get("OPENMAAS_ENFORCED", "").split(",") if name]
+    layers = os.environ.get("OPENMAAS_ENFORCED", "")
+    say(f"confined by {layers.replace(',', ', ')}" if layers else "not confined")
     try:
         importer = importlib.import_module(f"openmaas.registry.importers.{job.kind}")
         with disk_errors():
             description = importer.convert(Path(job.source), Path(job.out), say)
-        answer = Answer(description=description, enforced=layers)
+        answer = Answer(description=description)
     except (RegistryError, StorageFull) as error:
-        answer = Answer(error=error.code, message=error.message, enforced=layers)
+        answer = Answer(error=error.code, message=error.message)
     except MemoryError:
         answer = Answer(
             error=ConversionFailed.code,
             message="The conversion ran out of the memory that it may use.",
-            enforced=layers,
         )
     except Exception as error:
         # Whatever a hostile or odd file makes a library raise ends here, in a sentence.
@@ -67,7 +66,6 @@ def main() -> None:
         answer = Answer(
             error=ConversionFailed.code,
             message=f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}",
-            enforced=layers,
         )
     Path(job.out).with_name("result.json").write_bytes(msgspec.json.encode(answer))
 

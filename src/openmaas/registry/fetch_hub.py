@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from openmaas.errors import ArtifactRefused, SourceUnavailable
 from openmaas.registry.artifacts import need_space
@@ -54,8 +55,8 @@ def fetch(wanted: Wanted, folder: Path, progress: Progress) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import huggingface_hub
-    from httpx import HTTPError
-    from huggingface_hub import errors
+
+    errors: Any = huggingface_hub.errors
 
     try:
         return _fetch(huggingface_hub, found["repository"], commit, found["path"], folder, progress)
@@ -68,7 +69,9 @@ def fetch(wanted: Wanted, folder: Path, progress: Progress) -> Path:
         raise SourceUnavailable(
             f"There is no repository {found['repository']}, or it is private: set HF_TOKEN."
         ) from None
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, HTTPError) as error:
+    except (errors.HTTPError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of our own disk
         what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise SourceUnavailable(
             f"{wanted.source} could not be fetched ({what[:200]}); trying again resumes it."
@@ -96,17 +99,48 @@ def _fetch(
     target = folder / "model"
     done = 0
     for name in names:
-        hub.hf_hub_download(
-            repository,
-            name,
-            revision=commit,
-            local_dir=target,
-            tqdm_class=_reporter(progress, done, total, name),
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        _download(
+            hub.hf_hub_url(repository, name, revision=commit),
+            target / name,
+            (commit, sizes[name]),
+            _reporter(progress, done, total, name),
         )
-        if (target / name).stat().st_size != sizes[name]:
-            raise SourceUnavailable(f"{name} of {repository} came with another size than listed.")
         done += sizes[name]
-    return _kept(target, names, whole=path is None)
+    return _chosen(target, names, whole=path is None)
+
+
+def _download(url: str, target: Path, expected: tuple[str, int], reporter: Any) -> None:
+    """The library's own download, into a file that stays when it is cut off.
+
+    ``hf_hub_download`` throws away what it has of a file when its process ends (2.4); the
+    function below it takes what is there and asks for the rest.
+    """
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    commit, size = expected
+    headers = build_hf_headers()
+    about = get_hf_file_metadata(url, headers=headers)
+    if about.commit_hash != commit or about.size not in (None, size):
+        raise SourceUnavailable(f"{target.name} is another file now than the repository listed.")
+    if urlsplit(about.location).netloc != urlsplit(url).netloc:
+        headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+    # The commit is part of the folder's name, so that a part is always one of the same file.
+    part = target.with_name(target.name + ".part")
+    if target.is_file():
+        return
+    with open(part, "ab") as out:
+        http_get(
+            about.location,
+            out,
+            resume_size=out.tell(),
+            headers=headers,
+            expected_size=size,
+            tqdm_class=reporter,
+        )
+    part.rename(target)
 
 
 def _of_one_model(repository: str, names: list[str]) -> list[str]:
@@ -124,11 +158,8 @@ def _of_one_model(repository: str, names: list[str]) -> list[str]:
     )
 
 
-def _kept(target: Path, names: list[str], *, whole: bool) -> Path:
-    """Removes the library's own notes from the folder, which holds just ``names`` then."""
-    import shutil
-
-    shutil.rmtree(target / ".cache", ignore_errors=True)
+def _chosen(target: Path, names: list[str], *, whole: bool) -> Path:
+    """The file where one is the model, else the folder."""
     models = [name for name in names if name.endswith(_WHOLE)]
     if not whole or (len(models) == 1 and len(names) == 1):
         return target / names[0]
