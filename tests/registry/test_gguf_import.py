@@ -33,8 +33,10 @@ def gguf(folder: Path, **changes: Any) -> Path:
     tokenizer = json.loads((hub / "tokenizer.json").read_text())
     metadata = decoder._metadata(config, shape, weights) | decoder._vocabulary(tokenizer, weights)
     metadata |= {
-        "general.file_type": 7, "tokenizer.ggml.add_bos_token": True,
-        "tokenizer.ggml.bos_token_id": 257, "tokenizer.ggml.eos_token_id": 258,
+        "general.file_type": 7,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.bos_token_id": 257,
+        "tokenizer.ggml.eos_token_id": 258,
         "tokenizer.chat_template": "{{ messages[0].content }}",
     }
     architecture = changes.pop("architecture", "llama")
@@ -131,8 +133,10 @@ def test_tokenizers_give_every_text_back(pre: str) -> None:
 
 def test_unknown_tokenizers_are_not_guessed() -> None:
     known = {
-        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
-        "tokenizer.ggml.tokens": ["t", "h", "th"], "tokenizer.ggml.merges": ["t h"],
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": ["t", "h", "th"],
+        "tokenizer.ggml.merges": ["t h"],
         "tokenizer.ggml.token_type": [1, 1, 1],
     }
     assert bpe_tokenizer.build(known) is not None

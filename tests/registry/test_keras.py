@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from openmaas.errors import ArtifactRefused, ConversionFailed
@@ -95,7 +96,7 @@ def test_networks_are_exported_and_compared(
 @pytest.mark.slow
 def test_free_sequence_lengths_are_refused_not_mistaken(models: Path, store: ArtifactStore) -> None:
     """Keras exports a recurrent loop for one length; at others it would answer wrongly."""
-    with pytest.raises(ConversionFailed, match="fix them"):
+    with pytest.raises(ConversionFailed, match=r"fix them|differs by"):
         import_model(models / "free.keras", store)
 
 
@@ -183,7 +184,7 @@ def test_weights_that_lie_elsewhere(tmp_path: Path) -> None:
         "virtual": virtual,
         "bomb": lambda file: file.create_dataset("x", (1 << 40,), "f4", chunks=(1024,)),
         "objects": lambda file: file.create_dataset("x", (1,), h5py.string_dtype()),
-        "type": lambda file: file.update({"x": h5py.Datatype(h5py.h5t.NATIVE_INT32)}),
+        "type": lambda file: file.update({"x": np.dtype("i4")}),
     }.items():
         with pytest.raises(ArtifactRefused, match="weights"):
             keras_archive.check_weights(made(name.replace(" ", ""), fill))

@@ -54,7 +54,7 @@ def fetch(wanted: Wanted, folder: Path, progress: Progress) -> Path:
     # sha256, and goes through HTTP proxies; the other brings a downloader of its own.
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import huggingface_hub
+    import huggingface_hub.errors
 
     errors: Any = huggingface_hub.errors
 
