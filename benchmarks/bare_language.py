@@ -1,8 +1,9 @@
 """The bare engine: OpenVINO GenAI on the model's own artifact, with the server's settings.
 
 Usage: ``bare_language.py FOLDER JOB``; JOB is a JSON file with ``settings`` (of the scheduler),
-``properties`` (of the engine) and ``runs``: lists of conversations to run at the same time, each
-with ``max_tokens``. Token ids go in and come out: templates and detokenizing are not counted.
+``properties`` (of the engine), ``lookup`` (settings of prompt lookup, for runs of one) and
+``runs``: lists of conversations to run at the same time, each with ``max_tokens``. Token ids go
+in and come out: templates and detokenizing are not counted.
 Prints one JSON line: for each run its tokens a second and each sequence's seconds to first token.
 """
 
@@ -20,26 +21,41 @@ import openvino_genai as genai
 
 
 def main(folder: Path, job: dict[str, Any]) -> None:
-    scheduler = genai.SchedulerConfig()
-    for name, value in job["settings"].items():
-        setattr(scheduler, name, value)
-    gguf = folder / "model.gguf"
-    source = gguf if gguf.exists() else folder
-    pipeline = genai.ContinuousBatchingPipeline(str(source), scheduler, "CPU", job["properties"])
-    template = folder / "chat_template.jinja"
-    if template.exists():
-        pipeline.get_tokenizer().set_chat_template(template.read_text(encoding="utf-8"))
-    results = [run(pipeline, one["conversations"], one["max_tokens"]) for one in job["runs"]]
+    plain = pipeline_of(folder, job["settings"], job["properties"])
+    single = pipeline_of(folder, job["settings"], {**job["properties"], "prompt_lookup": True})
+    results = []
+    for one in job["runs"]:
+        alone = len(one["conversations"]) == 1
+        pipeline, lookup = (single, job["lookup"]) if alone else (plain, {})
+        results.append(run(pipeline, one["conversations"], one["max_tokens"], lookup))
     print(json.dumps(results))
 
 
-def run(pipeline: Any, conversations: list[Any], max_tokens: int) -> dict[str, Any]:
+def pipeline_of(folder: Path, settings: dict[str, Any], properties: dict[str, Any]) -> Any:
+    """The engine on an artifact."""
+    scheduler = genai.SchedulerConfig()
+    for name, value in settings.items():
+        setattr(scheduler, name, value)
+    gguf = folder / "model.gguf"
+    source = gguf if gguf.exists() else folder
+    pipeline = genai.ContinuousBatchingPipeline(str(source), scheduler, "CPU", properties)
+    template = folder / "chat_template.jinja"
+    if template.exists():
+        pipeline.get_tokenizer().set_chat_template(template.read_text(encoding="utf-8"))
+    return pipeline
+
+
+def run(
+    pipeline: Any, conversations: list[Any], max_tokens: int, lookup: dict[str, int]
+) -> dict[str, Any]:
     """All conversations at the same time, greedily, to exactly ``max_tokens`` each."""
     prompts = [encode(pipeline.get_tokenizer(), messages) for messages in conversations]
     config = genai.GenerationConfig()
     config.max_new_tokens = max_tokens
     config.ignore_eos = True
     config.do_sample = False
+    for name, value in lookup.items():
+        setattr(config, name, value)
     began = time.perf_counter()
     handles = [pipeline.add_request(id, ids, config) for id, ids in enumerate(prompts)]
     first = [0.0] * len(handles)
