@@ -152,6 +152,8 @@ class OpenVINOGenAI:
         config = config_of(sampling, wanted, self._eos, self._vocabulary.size)
         config.echo = echo
         tokens = ov.Tensor(np.array([prompt], dtype=np.int64))
+        if self._lookup is True:  # of that pipeline all or none
+            guess(config)
         if sampling.json_schema is not None:
             self._waiting[id] = self._gate.ask(sampling.json_schema), tokens, config
         elif self._alone is not None and not echo and not self.busy() and guessable(sampling):
@@ -159,8 +161,6 @@ class OpenVINOGenAI:
             self._handles[id] = self._alone.add_request(id, tokens, config)
             self._lone = id
         else:
-            if self._lookup is True:
-                guess(config)
             self._handles[id] = self._pipeline.add_request(id, tokens, config)
 
     def cancel(self, id: int) -> None:
