@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from openmaas.inference import Chat, Complete, Delta, Sampling, Usage
 from openmaas.runtimes.base import SampledToken, Step, TokenRuntime
+from openmaas.tasks.chat import TemplateRenderer
 from openmaas.tasks.generation import Generation
+
+TEMPLATES = TemplateRenderer()
+
+
+def generate(runtime: TokenRuntime, request: Chat | Complete) -> Generation:
+    return Generation(runtime, request, TEMPLATES)
 
 
 def ask(runtime: TokenRuntime, request: Chat | Complete) -> tuple[list[Delta], Usage]:
     """All deltas of one request that runs alone, and what it used."""
-    generation = Generation(runtime, request)
+    generation = generate(runtime, request)
     for id, part in enumerate(generation.sequences, 1):
         runtime.add(id, part.prompt, part.sampling, echo=part.echo)
         generation.bind(id, part)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from openmaas.errors import InvalidRequest, PayloadTooLarge
 from openmaas.inference import Message, Tool, ToolCall
 from openmaas.tasks import chat
-from openmaas.tasks.chat import render
+from openmaas.tasks.chat import TemplateRenderer
 
 SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -49,29 +50,36 @@ CALLED = [
 ]
 
 
-def test_the_models_own_form() -> None:
-    assert render(SMOLLM2, HELLO, [], SPECIAL) == (
+@pytest.fixture(scope="module")
+def renderer() -> Iterator[TemplateRenderer]:
+    renderer = TemplateRenderer()
+    yield renderer
+    renderer.close()
+
+
+def test_the_models_own_form(renderer: TemplateRenderer) -> None:
+    assert renderer.render(SMOLLM2, HELLO, [], SPECIAL) == (
         "<|im_start|>system\nYou are SmolLM<|im_end|>\n"
         "<|im_start|>user\n hello <|im_end|>\n<|im_start|>assistant\n"
     )
-    assert render(GEMMA, HELLO, [], SPECIAL) == (
+    assert renderer.render(GEMMA, HELLO, [], SPECIAL) == (
         "<bos><start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n"
     )
 
 
-def test_a_template_may_refuse() -> None:
+def test_a_template_may_refuse(renderer: TemplateRenderer) -> None:
     system = [Message(role="system", content="be good")]
     with pytest.raises(InvalidRequest, match="System role not supported"):
-        render(GEMMA, system, [], SPECIAL)
+        renderer.render(GEMMA, system, [], SPECIAL)
 
 
-def test_no_template_no_chat() -> None:
+def test_no_template_no_chat(renderer: TemplateRenderer) -> None:
     with pytest.raises(InvalidRequest, match="no chat template"):
-        render(None, HELLO, [], SPECIAL)
+        renderer.render(None, HELLO, [], SPECIAL)
 
 
-def test_tools_in_the_models_own_form() -> None:
-    text = render(TOOLS, CALLED, [WEATHER], SPECIAL)
+def test_tools_in_the_models_own_form(renderer: TemplateRenderer) -> None:
+    text = renderer.render(TOOLS, CALLED, [WEATHER], SPECIAL)
     described = json.loads(text.splitlines()[0])
     assert described["function"]["parameters"] == WEATHER.parameters
     assert "Says <the> weather" in text  # no HTML escapes
@@ -79,8 +87,8 @@ def test_tools_in_the_models_own_form() -> None:
     assert "[tool] sunny" in text
 
 
-def test_tools_described_to_a_model_that_does_not_know_them() -> None:
-    text = render(SMOLLM2, CALLED, [WEATHER], SPECIAL)
+def test_tools_described_to_a_model_that_does_not_know_them(renderer: TemplateRenderer) -> None:
+    text = renderer.render(SMOLLM2, CALLED, [WEATHER], SPECIAL)
     system, _, rest = text.partition("<|im_end|>")
     assert system.startswith("<|im_start|>system\n# Tools")
     line = next(line for line in system.splitlines() if line.startswith('{"type"'))
@@ -89,24 +97,24 @@ def test_tools_described_to_a_model_that_does_not_know_them() -> None:
     assert "<|im_start|>user\n<tool_response>\nsunny\n</tool_response><|im_end|>" in rest
 
 
-def test_tools_are_added_to_a_system_message_that_is_there() -> None:
+def test_tools_are_added_to_a_system_message_that_is_there(renderer: TemplateRenderer) -> None:
     messages = [Message(role="system", content="Be brief."), *HELLO]
-    text = render(SMOLLM2, messages, [WEATHER], SPECIAL)
+    text = renderer.render(SMOLLM2, messages, [WEATHER], SPECIAL)
     assert text.count("<|im_start|>system") == 1
     assert "Be brief.\n\n# Tools" in text
 
 
-def test_arguments_that_are_no_json_stay_text() -> None:
+def test_arguments_that_are_no_json_stay_text(renderer: TemplateRenderer) -> None:
     messages = [
         Message(
             role="assistant", tool_calls=[ToolCall(id="c", name="weather", arguments="{broken")]
         )
     ]
     template = "{% if tools %}{% endif %}{{ messages[0].tool_calls[0].function.arguments }}"
-    assert render(template, messages, [], SPECIAL) == "{broken"
+    assert renderer.render(template, messages, [], SPECIAL) == "{broken"
 
 
-def test_what_templates_of_real_models_use() -> None:
+def test_what_templates_of_real_models_use(renderer: TemplateRenderer) -> None:
     template = (
         "{%- set ns = namespace(found=false) -%}"
         "{%- for m in messages -%}{%- if m.role == 'user' -%}{%- set ns.found = true -%}"
@@ -115,7 +123,7 @@ def test_what_templates_of_real_models_use() -> None:
         "{% generation %}{{ 'x'.strip() }}{% endgeneration %}{{ messages[::-1]|length }}"
         "{{ messages|selectattr('role', 'equalto', 'user')|list|length }}"
     )
-    assert render(template, HELLO, [], SPECIAL) == 'True 4 {\n  "a": [\n    1\n  ]\n}x11'
+    assert renderer.render(template, HELLO, [], SPECIAL) == 'True 4 {\n  "a": [\n    1\n  ]\n}x11'
 
 
 HOSTILE = {
@@ -154,14 +162,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_templates_are_stopped(template: str) -> None:
+def test_hostile_templates_are_stopped(renderer: TemplateRenderer, template: str) -> None:
     began = time.monotonic()
     with pytest.raises((InvalidRequest, PayloadTooLarge)):
-        render(template, HELLO, [], SPECIAL)
+        renderer.render(template, HELLO, [], SPECIAL)
     assert time.monotonic() - began < 10  # hangs here, unless it is stopped
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     # Nothing of it is left: the next rendering is what it always is.
-    assert render(GEMMA, HELLO, [], SPECIAL).startswith("<bos>")
+    assert renderer.render(GEMMA, HELLO, [], SPECIAL).startswith("<bos>")
 
 
 @pytest.mark.parametrize(
@@ -172,16 +179,28 @@ def test_hostile_templates_are_stopped(template: str) -> None:
         "{{ self._TemplateReference__context }}",
     ],
 )
-def test_python_behind_the_template_is_out_of_reach(template: str) -> None:
-    assert render(template, HELLO, [], SPECIAL) == ""
+def test_python_behind_the_template_is_out_of_reach(
+    renderer: TemplateRenderer, template: str
+) -> None:
+    assert renderer.render(template, HELLO, [], SPECIAL) == ""
 
 
-def test_a_template_out_of_proportion_is_not_compiled() -> None:
+def test_a_template_out_of_proportion_is_not_compiled(renderer: TemplateRenderer) -> None:
     with pytest.raises(InvalidRequest):
-        render("a" * 10_000_000, HELLO, [], SPECIAL)
+        renderer.render("a" * 10_000_000, HELLO, [], SPECIAL)
 
 
-def test_the_memory_limit_is_lifted_afterwards() -> None:
-    with pytest.raises(InvalidRequest):
-        render("{{ 'a' * 10000000000 }}", HELLO, [], SPECIAL)
-    assert len(bytearray(2 * chat.MEMORY)) == 2 * chat.MEMORY
+def test_a_process_that_dies_is_replaced(renderer: TemplateRenderer) -> None:
+    before = renderer.render(GEMMA, HELLO, [], SPECIAL)
+    assert renderer._process is not None
+    renderer._process.kill()
+    renderer._process.wait()
+    assert renderer.render(GEMMA, HELLO, [], SPECIAL) == before
+
+
+def test_the_process_is_confined(renderer: TemplateRenderer) -> None:
+    renderer.render(GEMMA, HELLO, [], SPECIAL)
+    assert renderer._process is not None
+    process = Path("/proc", str(renderer._process.pid))
+    assert "NoNewPrivs:\t1" in (process / "status").read_text()
+    assert f"Max address space         {chat.MEMORY}" in (process / "limits").read_text()

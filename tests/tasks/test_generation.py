@@ -23,8 +23,7 @@ from openmaas.inference import (
 from openmaas.runtimes.base import SampledToken, Step
 from openmaas.runtimes.echo import Echo, tokenize
 from openmaas.runtimes.echo_options import read
-from openmaas.tasks.generation import Generation
-from tests.language import ask, text_of
+from tests.language import ask, generate, text_of
 
 HERMES = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 WEATHER = Tool(name="weather", parameters={"type": "object"})
@@ -95,10 +94,10 @@ def test_samples_and_prompts_are_numbered(echo: Echo) -> None:
 
 def test_samples_have_seeds_of_their_own(echo: Echo) -> None:
     request = Complete(prompts=["a", "b"], n=2, sampling=Sampling(seed=7, stop=["x"]))
-    parts = Generation(echo, request).sequences
+    parts = generate(echo, request).sequences
     assert [(part.index, part.sampling.seed) for part in parts] == [(0, 7), (1, 8), (2, 7), (3, 8)]
     assert all(part.sampling.stop == [] for part in parts)
-    negative = Generation(echo, chat("a", seed=-1)).sequences[0].sampling.seed
+    negative = generate(echo, chat("a", seed=-1)).sequences[0].sampling.seed
     assert negative is not None
     assert negative >= 0
 
@@ -150,11 +149,11 @@ def test_prompts_that_do_not_fit_are_refused() -> None:
     runtime = Echo(read({"context_tokens": 20}))
     for request in (chat("word " * 30), Complete(prompts=[[20] * 20])):
         with pytest.raises(InvalidRequest, match="this model takes 20"):
-            Generation(runtime, request)
+            generate(runtime, request)
     with pytest.raises(InvalidRequest, match="empty"):
-        Generation(runtime, Complete(prompts=[""]))
+        generate(runtime, Complete(prompts=[""]))
     with pytest.raises(InvalidRequest, match="empty"):
-        Generation(runtime, Complete(prompts=[[]]))
+        generate(runtime, Complete(prompts=[[]]))
 
 
 def test_max_tokens_ends_at_the_context() -> None:
@@ -187,7 +186,7 @@ def test_tool_choice_none_hides_the_tools(echo: Echo) -> None:
         tool_choice="none",
         sampling=Sampling(max_tokens=len(echo.encode(HERMES))),
     )
-    generation = Generation(echo, request)
+    generation = generate(echo, request)
     assert b"# Tools" not in b"".join(map(echo.piece, generation.sequences[0].prompt))
     assert text_of(ask(echo, request)[0]) == HERMES
 
@@ -197,9 +196,7 @@ def test_tool_choice_none_hides_the_tools(echo: Echo) -> None:
 )
 def test_tool_choices_that_make_no_sense_are_refused(echo: Echo, more: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        Generation(
-            echo, Chat(messages=[Message(role="user", content="a")], tools=[WEATHER], **more)
-        )
+        generate(echo, Chat(messages=[Message(role="user", content="a")], tools=[WEATHER], **more))
 
 
 def test_a_demanded_call_holds_the_engine_to_a_schema(echo: Echo) -> None:
@@ -207,7 +204,7 @@ def test_a_demanded_call_holds_the_engine_to_a_schema(echo: Echo) -> None:
         request = Chat(
             messages=[Message(role="user", content="a")], tools=[WEATHER], tool_choice=choice
         )
-        generation = Generation(echo, request)
+        generation = generate(echo, request)
         part = generation.sequences[0]
         assert '"weather"' in (part.sampling.json_schema or "")
         generation.bind(1, part)
@@ -223,7 +220,7 @@ def test_a_demanded_call_holds_the_engine_to_a_schema(echo: Echo) -> None:
 
 
 def test_several_tokens_a_step_make_one_delta(echo: Echo) -> None:
-    generation = Generation(echo, chat("a"))
+    generation = generate(echo, chat("a"))
     generation.bind(1, generation.sequences[0])
     tokens = [SampledToken(id) for id in echo.encode("one two three")]
     assert generation.advance(Step(id=1, tokens=tokens)) == [Delta(text="one two three")]
@@ -236,7 +233,7 @@ def test_several_tokens_a_step_make_one_delta(echo: Echo) -> None:
 
 
 def test_the_cut_of_a_stop_string_is_told_to_the_engine_once(echo: Echo) -> None:
-    generation = Generation(echo, chat("a", stop=["two"]))
+    generation = generate(echo, chat("a", stop=["two"]))
     generation.bind(1, generation.sequences[0])
     tokens = [SampledToken(id) for id in echo.encode("one two three")]
     assert generation.advance(Step(id=1, tokens=tokens)) == [
@@ -249,7 +246,7 @@ def test_the_cut_of_a_stop_string_is_told_to_the_engine_once(echo: Echo) -> None
 
 
 def test_text_and_logprobs_of_invalid_bytes(echo: Echo) -> None:
-    generation = Generation(echo, chat("a", logprobs=0))
+    generation = generate(echo, chat("a", logprobs=0))
     generation.bind(1, generation.sequences[0])
     tokens = [SampledToken(16 + byte, -0.5) for byte in b"\xff\xf0\x9fa"]
     deltas = generation.advance(Step(id=1, tokens=tokens, finish="length"))

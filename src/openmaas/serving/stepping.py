@@ -10,6 +10,7 @@ from openmaas.inference import Chat, Complete, Finished, Request
 from openmaas.runtimes.base import Step, TokenRuntime
 from openmaas.serving.batching import failure
 from openmaas.serving.inbox import Inbox, Line
+from openmaas.tasks.chat import TemplateRenderer
 from openmaas.tasks.generation import Generation
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Stepper:
     def __init__(self, runtime: TokenRuntime) -> None:
         self.frame: ToGateway = []
         self._runtime = runtime
+        self._templates = TemplateRenderer()
         self._next = 0
         self._requests: dict[int, tuple[Generation, list[int]]] = {}
         self._owner: dict[int, int] = {}  # sequence → request
@@ -46,7 +48,7 @@ class Stepper:
         try:
             if not isinstance(request, Chat | Complete):
                 raise InvalidRequest("this model writes text; it does nothing else")
-            generation = Generation(self._runtime, request)
+            generation = Generation(self._runtime, request, self._templates)
             for part in generation.sequences:
                 self._next += 1
                 self._runtime.add(self._next, part.prompt, part.sampling, echo=part.echo)

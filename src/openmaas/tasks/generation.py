@@ -10,7 +10,7 @@ import msgspec
 from openmaas.errors import InvalidRequest
 from openmaas.inference import Chat, Complete, Delta, Sampling, Tool, Usage
 from openmaas.tasks import forced, schema
-from openmaas.tasks.chat import render
+from openmaas.tasks.chat import TemplateRenderer
 from openmaas.tasks.choice import Calls, Choice, Piece
 from openmaas.tasks.engine import Progress, Tokens
 from openmaas.tasks.tools import MARKERS, parser_for
@@ -35,8 +35,11 @@ class Generation:
         InvalidRequest: the prompt does not fit, or the request makes no sense for this model.
     """
 
-    def __init__(self, engine: Tokens, request: Chat | Complete) -> None:
+    def __init__(
+        self, engine: Tokens, request: Chat | Complete, templates: TemplateRenderer
+    ) -> None:
         self._engine = engine
+        self._templates = templates
         self._request = request
         self._piece: Piece = engine.piece
         self._new_calls: Callable[[], Calls] | None = None
@@ -111,7 +114,8 @@ class Generation:
         template = engine.chat_template()
         if tools:
             self._expect_calls(request, tools, template)
-        return engine.encode(render(template, request.messages, tools, engine.special_tokens()))
+        special = engine.special_tokens()
+        return engine.encode(self._templates.render(template, request.messages, tools, special))
 
     def _expect_calls(self, request: Chat, tools: list[Tool], template: str | None) -> None:
         choice = request.tool_choice

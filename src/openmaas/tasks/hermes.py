@@ -60,3 +60,7 @@ def _signature(tool: Tool) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def knows_tools(template: str) -> bool:
+    return "tools" in template
