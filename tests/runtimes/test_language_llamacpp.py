@@ -32,10 +32,11 @@ def complete(text: str, **sampling: Any) -> Complete:
 
 
 def test_answers(runtime: LlamaCpp) -> None:
-    deltas, usage = ask(runtime, complete("The capital of France is", max_tokens=8))
-    assert "Paris" in text_of(deltas)
-    assert usage.output_tokens == 8
-    assert usage.input_tokens == len(runtime.encode("The capital of France is")) + 1  # BOS
+    prompt = "France: Paris. Italy: Rome. Germany: Berlin. Spain:"
+    deltas, usage = ask(runtime, complete(prompt, max_tokens=3))
+    assert "Madrid" in text_of(deltas)
+    assert usage.output_tokens == 3
+    assert usage.input_tokens == len(runtime.encode(prompt)) + 1  # BOS
 
 
 def test_raw_prompts_start_with_bos(runtime: LlamaCpp) -> None:
@@ -72,7 +73,7 @@ def test_a_cancelled_sequence_frees_its_place(runtime: LlamaCpp) -> None:
 
 
 def test_nothing_of_one_request_is_left_for_another(runtime: LlamaCpp) -> None:
-    secret = "The canary is BLUE-HERON-4711. The canary is"
+    secret = "The canary is BLUE-HERON-4711. " * 2 + "The canary is"
     said, _ = ask(runtime, complete(secret, max_tokens=12))
     assert "4711" in text_of(said)
     for _ in range(3):

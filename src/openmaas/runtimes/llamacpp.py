@@ -45,6 +45,9 @@ HONOURED += ["json_schema", "tools", "ignore_eos"]
 MAX_ALTERNATIVES = 20
 _BATCH = 256  # tokens of one step of a long prompt, after which a cancellation is looked at
 _SEED_BITS = 32
+# Of llguidance, llama.cpp's grammar engine: JSON on one line. A small model that is kept from
+# what it wants to say would write white space for ever.
+_JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 # Temperature before top_p, as OpenAI and others have it; nothing that was not asked for.
 _SAMPLERS = ["penalties", "top_k", "temperature", "top_p"]
 
@@ -178,7 +181,7 @@ def _body(prompt: list[int], sampling: Sampling, max_tokens: int) -> dict[str, A
         "logit_bias": [[token, bias] for token, bias in sampling.logit_bias.items()],
     }
     if sampling.json_schema is not None:
-        body["json_schema"] = json.loads(sampling.json_schema)
+        body["json_schema"] = json.loads(sampling.json_schema) | {"x-guidance": _JSON_FORM}
     return body
 
 

@@ -39,6 +39,8 @@ def check(text: str, param: str = "response_format") -> None:
         root = json.loads(text)
     except (ValueError, RecursionError):
         raise InvalidRequest("the schema is no JSON", param=param) from None
+    if not isinstance(root, dict):
+        raise InvalidRequest("the schema is a JSON object", param=param)
     _Check(root, param).node(root, 0)
 
 
