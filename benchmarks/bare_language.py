@@ -1,10 +1,10 @@
 """The bare engine: OpenVINO GenAI on the model's own artifact, with the server's settings.
 
-Usage: ``bare_language.py FOLDER JOB``; JOB is a JSON file with ``settings`` (of the scheduler),
-``properties`` (of the engine), ``lookup`` (settings of prompt lookup, for runs of one) and
-``runs``: lists of conversations to run at the same time, each with ``max_tokens``. Token ids go
-in and come out: templates and detokenizing are not counted.
-Prints one JSON line: for each run its tokens a second and each sequence's seconds to first token.
+Usage: ``bare_language.py FOLDER ENGINE``; ENGINE is JSON with ``settings`` (of the scheduler),
+``properties`` (of the engine) and ``lookup`` (settings of prompt lookup, for runs of one).
+Says ``ready``, then reads a run a line: ``conversations`` to run at the same time, each to
+``max_tokens``. Prints a JSON line for each: its tokens a second and each sequence's seconds to
+the first token. Token ids go in and come out: templates and detokenizing are not counted.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ import openvino as ov
 import openvino_genai as genai
 
 
-def main(folder: Path, job: dict[str, Any]) -> None:
-    plain = pipeline_of(folder, job["settings"], job["properties"])
-    single = pipeline_of(folder, job["settings"], {**job["properties"], "prompt_lookup": True})
-    results = []
-    for one in job["runs"]:
+def main(folder: Path, engine: dict[str, Any]) -> None:
+    plain = pipeline_of(folder, engine["settings"], engine["properties"])
+    single = pipeline_of(
+        folder, engine["settings"], {**engine["properties"], "prompt_lookup": True}
+    )
+    print("ready", flush=True)
+    for line in sys.stdin:
+        one = json.loads(line)
         alone = len(one["conversations"]) == 1
-        pipeline, lookup = (single, job["lookup"]) if alone else (plain, {})
-        results.append(run(pipeline, one["conversations"], one["max_tokens"], lookup))
-    print(json.dumps(results))
+        pipeline, lookup = (single, engine["lookup"]) if alone else (plain, {})
+        result = run(pipeline, one["conversations"], one["max_tokens"], lookup)
+        print(json.dumps(result), flush=True)
 
 
 def pipeline_of(folder: Path, settings: dict[str, Any], properties: dict[str, Any]) -> Any:
@@ -82,4 +85,4 @@ def encode(tokenizer: Any, messages: list[dict[str, str]]) -> ov.Tensor:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,11 +27,15 @@ OURS, BARE, LLAMA = "OpenMaaS", "bare engine", "llama.cpp server"
 BARE_TARGETS = {1: 0.95, 8: 0.92, 32: 0.92}
 LLAMA_TARGETS = {1: 1.0, 8: 1.0, 32: 2.0}
 FIRST_TOKEN_MS = 3.0
-# Single streams one after the other in each round: with prompt lookup some texts are faster.
-SINGLES = 4
+# Runs of each contestant in a round. More single ones: with prompt lookup some texts are faster.
+SINGLES, TURNS = 8, 2
 # Single streams of a few tokens, for the time to the first.
 FIRSTS = 20
 FIRST_TOKENS = 4
+
+Run = dict[str, Any]
+# Runs the conversations of these numbers at the same time, to so many tokens each.
+Contestant = Callable[[list[int], int], Run]
 
 
 def chat(number: int, tokens: int, system: str | None = None) -> dict[str, Any]:
@@ -60,44 +64,40 @@ def stream(url: str, bodies: list[dict[str, Any]], key: str | None) -> dict[str,
     return result
 
 
-def through(url: str, key: str | None, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """All loads on a server: by number of streams, and ``first`` for the short single ones."""
-    stream(url, [chat(seed, 16)], key)  # warm
-    runs = {
-        str(count): [
-            stream(url, [chat(seed + 100 * turn + i, TOKENS) for i in range(count)], key)
-            for turn in range(SINGLES if count == 1 else 1)
-        ]
-        for count in STREAMS
-    }
-    runs["first"] = [stream(url, [chat(seed + i, FIRST_TOKENS)], key) for i in range(FIRSTS)]
-    return runs
+def through(url: str, key: str | None) -> Contestant:
+    """A server, asked by the load generator."""
+    return lambda numbers, tokens: stream(url, [chat(n, tokens) for n in numbers], key)
 
 
-def bare(folder: Path, engine: dict[str, Any], seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The same loads on the engine alone, in a process of its own."""
-    plans = [("warm", [seed], 16)]
-    plans += [
-        (str(count), [seed + 100 * turn + i for i in range(count)], TOKENS)
-        for count in STREAMS
-        for turn in range(SINGLES if count == 1 else 1)
-    ]
-    plans += [("first", [seed + i], FIRST_TOKENS) for i in range(FIRSTS)]
-    runs = [
-        {"conversations": [conversation(n) for n in numbers], "max_tokens": tokens}
-        for _, numbers, tokens in plans
-    ]
-    with scratch() as temporary:
-        job = Path(temporary) / "job.json"
-        job.write_text(json.dumps({**engine, "runs": runs}))
-        command = [sys.executable, str(HERE / "bare_language.py"), str(folder), str(job)]
-        done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    results: dict[str, list[dict[str, Any]]] = {}
-    for (name, _, _), result in zip(plans, json.loads(done.stdout.splitlines()[-1]), strict=True):
-        results.setdefault(name, []).append(result)
-    return results
+@contextlib.contextmanager
+def bare(folder: Path) -> Iterator[Contestant]:
+    """The engine alone, in a process of its own."""
+    script = str(HERE / "bare_language.py")
+    process = subprocess.Popen(
+        [sys.executable, script, str(folder), json.dumps(engine_settings())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    send, said = process.stdin, process.stdout
+
+    def run(numbers: list[int], tokens: int) -> Run:
+        one = {"conversations": [conversation(n) for n in numbers], "max_tokens": tokens}
+        send.write(json.dumps(one) + "\n")
+        send.flush()
+        result: Run = json.loads(said.readline())
+        return result
+
+    with process:
+        if said.readline() != "ready\n":
+            raise RuntimeError("the bare engine did not start")
+        try:
+            yield run
+        finally:
+            send.close()
 
 
 @contextlib.contextmanager
@@ -133,35 +133,47 @@ def main() -> None:
     folder = artifact(prepare(cache, [model]))
     print(report.machine())
     rates, firsts = report.Rounds(), report.Rounds()
-    for number in range(chosen.rounds):
-        seed = 1000 * (number + 1)  # other prompts each round: no cache of the last one helps
+    with contextlib.ExitStack() as stack:
+        served = stack.enter_context(openmaas(cache, [model]))
+        everybody = {OURS: through(f"{served.url}/v1/chat/completions", served.key)}
         if "bare" not in chosen.skip:
-            keep(BARE, bare(folder, engine_settings(), seed), rates, firsts)
-        with openmaas(cache, [model]) as served:
-            url = f"{served.url}/v1/chat/completions"
-            keep(OURS, through(url, served.key, seed), rates, firsts)
+            everybody[BARE] = stack.enter_context(bare(folder))
         if "llama" not in chosen.skip:
-            with llama(cache) as url:
-                keep(LLAMA, through(url, None, seed), rates, firsts)
-        print(f"round {number + 1} of {chosen.rounds}", flush=True)
+            everybody[LLAMA] = through(stack.enter_context(llama(cache)), None)
+        for run in everybody.values():
+            run([0], 16)  # warm
+        for number in range(chosen.rounds):
+            compete(everybody, number, rates, firsts)
+            print(f"round {number + 1} of {chosen.rounds}", flush=True)
     show(rates, firsts)
     if "prefix" not in chosen.skip:
         prefix(cache, chosen)
 
 
-def keep(
-    who: str,
-    runs: dict[str, list[dict[str, Any]]],
-    rates: report.Rounds,
-    firsts: report.Rounds,
+def compete(
+    everybody: dict[str, Contestant], number: int, rates: report.Rounds, firsts: report.Rounds
 ) -> None:
-    for count in map(str, STREAMS):
-        seconds = sum(run["tokens"] / run["per_second"] for run in runs[count])
-        rates.add(who, count, sum(run["tokens"] for run in runs[count]) / seconds)
-        waits = [seconds for run in runs[count] for seconds in run["first_seconds"]]
-        firsts.add(who, count, 1000 * median(waits))
-    singles = [seconds for run in runs["first"] for seconds in run["first_seconds"]]
-    firsts.add(who, "first", 1000 * median(singles))
+    """One round. Contestants take turns at every run, as a machine's speed drifts in minutes;
+    the others wait idle. Prompts are new in each round, so no cache of the last one helps."""
+    order = list(everybody)
+    for count in STREAMS:
+        runs: dict[str, list[Run]] = {who: [] for who in order}
+        for turn in range(SINGLES if count == 1 else TURNS):
+            order.append(order.pop(0))
+            seed = 1000 * (number + 1) + 100 * turn
+            for who in order:
+                runs[who].append(everybody[who]([seed + i for i in range(count)], TOKENS))
+        for who, made in runs.items():
+            rates.add(who, str(count), median(run["per_second"] for run in made))
+            waits = [seconds for run in made for seconds in run["first_seconds"]]
+            firsts.add(who, str(count), 1000 * median(waits))
+    waits_of: dict[str, list[float]] = {who: [] for who in order}
+    for turn in range(FIRSTS):
+        for who in order:
+            run = everybody[who]([1000 * (number + 1) + 500 + turn], FIRST_TOKENS)
+            waits_of[who] += run["first_seconds"]
+    for who, waits in waits_of.items():
+        firsts.add(who, "first", 1000 * median(waits))
 
 
 def show(rates: report.Rounds, firsts: report.Rounds) -> None:
