@@ -212,3 +212,35 @@ def test_an_incomplete_artifact_is_refused(
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactRefused):
         openvino_genai.open(folder, {})
+
+
+def test_who_was_alone_joins_the_others(smollm2_folder: Path) -> None:
+    runtime = openvino_genai.open(smollm2_folder, {})
+    runtime._opening.join()
+    prompt = runtime.encode("Once upon a time")
+    plain = Sampling(temperature=0, max_tokens=40, ignore_eos=True)
+    try:
+        runtime.add(1, prompt, plain)
+        assert runtime._lone is not None
+        told: dict[int, list[int]] = {1: [], 2: []}
+        while runtime.busy():
+            for step in runtime.step():
+                assert not step.failed
+                told[step.id] += [token.id for token in step.tokens]
+            if len(told[1]) >= 10 and not told[2] and runtime._lone is not None:
+                runtime.add(2, prompt, plain)
+                assert runtime._lone is None
+        assert {id: len(found) for id, found in told.items()} == {1: 40, 2: 40}
+        again = run(runtime, {3: (prompt, plain)})[3]  # alone once more
+        assert ids(again)[:10] == told[1][:10]
+        # One that is nearly done stays, and both finish.
+        runtime.add(4, prompt, plain)
+        lone, left = runtime._lone, 40
+        while left > 1 and runtime.busy():
+            left -= sum(len(step.tokens) for step in runtime.step())
+        if runtime.busy():
+            runtime.add(5, prompt, plain)
+            assert runtime._lone is lone
+            until_idle(runtime)
+    finally:
+        runtime.close()

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ HONOURED += ["ignore_eos"]
 
 ALONE_BYTES = 1 << 30
 _WAIT = 0.02  # seconds that an idle step waits for a verdict: newcomers wait so long
+_MOVED = 4  # tokens read again for each one that is left to write, at the most
 _BLOCK = 32  # tokens of one block of the KV cache, a constant of the engine on CPUs
 
 
@@ -61,9 +63,10 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVINOGenAI:
     Prompt lookup guesses the next tokens from what was said already, and the model checks the
     guesses in one step: sooner for one stream, later from eight on, and a matter of the whole
     pipeline. With "alone" there are two: a greedy request without a seed that finds the engine
-    idle goes to the one that guesses, all others to the plain one. The second copy of the
-    weights is loaded after the first answers, and only of models up to ``ALONE_BYTES``. The
-    two round differently, so whoever needs a request to repeat exactly sends a seed.
+    idle goes to the one that guesses, all others to the plain one, and so does the first when
+    another joins it: two pipelines would step in turns. The second copy of the weights is
+    loaded after the first answers, and only of models up to ``ALONE_BYTES``. The two round
+    differently, so whoever needs a request to repeat exactly sends a seed.
 
     Raises:
         ConfigurationError: an option is unknown or out of range.
@@ -72,6 +75,16 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVINOGenAI:
     """
     known_options(options, OPTIONS)
     return OpenVINOGenAI(folder, options)
+
+
+@dataclass
+class _Lone:
+    """The sequence in the pipeline that guesses; ``tokens`` are its prompt's and its answer's."""
+
+    id: int
+    tokens: list[int]
+    end: int  # how many of them there may be
+    sampling: Sampling
 
 
 class OpenVINOGenAI:
@@ -93,7 +106,7 @@ class OpenVINOGenAI:
             folder, options, manifest, self._vocabulary, lookup=self._lookup is True
         )
         self._alone: Any = None  # the pipeline of a greedy sequence that found the engine idle
-        self._lone: int | None = None  # which sequence that is
+        self._lone: _Lone | None = None
         self._handles: dict[int, Any] = {}
         self._gate = GrammarGate(folder)
         self._waiting: dict[int, tuple[Verdict, Any, Any]] = {}  # for a verdict on their schema
@@ -151,7 +164,9 @@ class OpenVINOGenAI:
             )
         config = config_of(sampling, wanted, self._eos, self._vocabulary.size)
         config.echo = echo
-        tokens = ov.Tensor(np.array([prompt], dtype=np.int64))
+        tokens = _tensor(prompt)
+        if self._lone is not None:
+            self._join_others(self._lone)
         if self._lookup is True:  # of that pipeline all or none
             guess(config)
         if sampling.json_schema is not None:
@@ -159,35 +174,39 @@ class OpenVINOGenAI:
         elif self._alone is not None and not echo and not self.busy() and guessable(sampling):
             guess(config)
             self._handles[id] = self._alone.add_request(id, tokens, config)
-            self._lone = id
+            self._lone = _Lone(id, list(prompt), len(prompt) + wanted, sampling)
         else:
             self._handles[id] = self._pipeline.add_request(id, tokens, config)
 
     def cancel(self, id: int) -> None:
         self._waiting.pop(id, None)
         handle = self._handles.pop(id, None)
-        if id == self._lone:
-            self._lone = None
         if handle is not None:
             handle.cancel()
+        if self._lone is not None and id == self._lone.id:
+            self._lone = None
+            self._alone.step()  # which frees what was cancelled
 
     def step(self) -> list[Step]:
         if not self.busy():
             return []
         steps = self._admit_waiting() if self._waiting else []
         try:
-            if self._lone in self._handles:
+            if self._lone is not None:
                 self._alone.step()
-            if len(self._handles) > (self._lone in self._handles):
+            if len(self._handles) > (self._lone is not None):
                 self._pipeline.step()
         except RuntimeError as error:
             # What it leaves of the other sequences is in disorder: this process has to go.
             raise EngineFailed("the engine failed in a step") from error
         steps += [read(id, handle) for id, handle in self._handles.items() if handle.can_read()]
         for step in steps:
+            lone = self._lone if self._lone is not None and step.id == self._lone.id else None
+            if lone is not None:
+                lone.tokens += [token.id for token in step.tokens]
             if step.finish is not None:
                 self._handles.pop(step.id, None)
-                if step.id == self._lone:
+                if lone is not None:
                     self._lone = None
         return steps
 
@@ -203,6 +222,17 @@ class OpenVINOGenAI:
             self.cancel(id)
         self._pipeline.step()  # which frees what was cancelled
         del self._pipeline, self._alone
+
+    def _join_others(self, lone: _Lone) -> None:
+        """Moves the sequence that was alone to the plain pipeline, which reads what it has so
+        far again; one that is nearly done is left where it is."""
+        left = lone.end - len(lone.tokens)
+        if len(lone.tokens) > _MOVED * left:
+            return
+        self.cancel(lone.id)
+        config = config_of(lone.sampling, left, self._eos, self._vocabulary.size)
+        tokens = _tensor(lone.tokens)
+        self._handles[lone.id] = self._pipeline.add_request(lone.id, tokens, config)
 
     def _admit_waiting(self) -> list[Step]:
         """Lets in the sequences whose schema is known to compile; tells of those it does not."""
@@ -247,3 +277,7 @@ class OpenVINOGenAI:
         if count != 2:
             raise ArtifactRefused("the model does not answer a probe")
         return blocks * _BLOCK
+
+
+def _tensor(tokens: list[int]) -> ov.Tensor:
+    return ov.Tensor(np.array([tokens], dtype=np.int64))
