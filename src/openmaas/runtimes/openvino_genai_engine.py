@@ -17,7 +17,7 @@ from openmaas.runtimes.vocabulary import Vocabulary
 
 MAX_SEQUENCES = 64  # that run at once; others wait in the engine
 MAX_BATCHED_TOKENS = 2048  # of one step
-LOOKUP_TOKENS = 5  # guessed a step with prompt_lookup …
+LOOKUP_TOKENS = 3  # guessed a step with prompt_lookup …
 LOOKUP_NGRAM = 3  # … after a match of so many
 _STATUS = genai.py_openvino_genai.GenerationStatus
 _REASONS = {
