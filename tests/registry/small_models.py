@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,15 @@ def random_weights(shapes: dict[str, tuple[int, ...]], seed: int = 5) -> Weights
     return found
 
 
+def special_tokens(texts: Iterable[str], first: int = 0) -> list[dict[str, Any]]:
+    """Entries of ``added_tokens``, with ids from ``first`` on."""
+    plain = {"normalized": False, "single_word": False, "lstrip": False, "rstrip": False}
+    return [
+        {"id": at, "content": text, "special": True, **plain}
+        for at, text in enumerate(texts, first)
+    ]
+
+
 def word_tokenizer(words: list[str]) -> dict[str, Any]:
     """A WordPiece tokenizer over ``words``, with BERT's special tokens first."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -85,18 +95,7 @@ def word_tokenizer(words: list[str]) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {
-                "id": at,
-                "content": text,
-                "special": True,
-                "normalized": False,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-            }
-            for at, text in enumerate(special)
-        ],
+        "added_tokens": special_tokens(special),
         "normalizer": {
             "type": "BertNormalizer",
             "clean_text": True,
@@ -152,18 +151,7 @@ def byte_tokenizer() -> dict[str, Any]:
             "direction": "Right",
         },
         "padding": None,
-        "added_tokens": [
-            {
-                "id": 257 + at,
-                "content": text,
-                "special": True,
-                "normalized": False,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-            }
-            for at, text in enumerate(("<s>", "</s>"))
-        ],
+        "added_tokens": special_tokens(("<s>", "</s>"), first=257),
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": None,

@@ -106,17 +106,22 @@ FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [HermesParser, MistralParser, LlamaParser])
-@given(parts=st.lists(FRAGMENTS, max_size=8), sizes=st.lists(st.integers(1, 9), min_size=1))
-def test_any_cut_gives_the_same(kind: type[ToolParser], parts: list[str], sizes: list[int]) -> None:
-    text = "".join(parts)
+def cut(text: str, sizes: list[int]) -> list[str]:
+    """The text in pieces of these sizes, again and again."""
     pieces, at = [], 0
     for size in itertools.cycle(sizes):
         if at >= len(text):
             break
         pieces.append(text[at : at + size])
         at += size
-    assert read(kind(NAMES), pieces) == read(kind(NAMES), [text])
+    return pieces
+
+
+@pytest.mark.parametrize("kind", [HermesParser, MistralParser, LlamaParser])
+@given(parts=st.lists(FRAGMENTS, max_size=8), sizes=st.lists(st.integers(1, 9), min_size=1))
+def test_any_cut_gives_the_same(kind: type[ToolParser], parts: list[str], sizes: list[int]) -> None:
+    text = "".join(parts)
+    assert read(kind(NAMES), cut(text, sizes)) == read(kind(NAMES), [text])
 
 
 @given(parts=st.lists(FRAGMENTS, max_size=8))
@@ -206,13 +211,7 @@ def test_a_demanded_call_streams(
     arguments: dict[str, Any], sizes: list[int], indent: int | None
 ) -> None:
     text = json.dumps({"name": "weather", "arguments": arguments}, indent=indent) + "\n"
-    pieces, at = [], 0
-    for size in itertools.cycle(sizes):
-        if at >= len(text):
-            break
-        pieces.append(text[at : at + size])
-        at += size
-    assert read(ForcedCall(), pieces) == ("", [("weather", arguments)])
+    assert read(ForcedCall(), cut(text, sizes)) == ("", [("weather", arguments)])
 
 
 def test_a_demanded_call_that_is_cut_off_keeps_what_there_is() -> None:
