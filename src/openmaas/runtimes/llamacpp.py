@@ -28,9 +28,9 @@ from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest
 from openmaas.inference import ModelInfo, Sampling
 from openmaas.runtimes.base import Step
 from openmaas.runtimes.gguf_vocabulary import read_pieces
+from openmaas.runtimes.language_artifact import read_artifact, tokens_wanted
 from openmaas.runtimes.llamacpp_slots import Slots
 from openmaas.runtimes.llamacpp_tokenizer import TokenizerLine
-from openmaas.runtimes.openvino_cpu import read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +74,14 @@ class LlamaCpp:
     """A ``TokenRuntime``."""
 
     def __init__(self, folder: Path, options: dict[str, int]) -> None:
-        manifest = read_manifest(folder)
+        artifact = read_artifact(folder)
         self._pieces = read_pieces(folder / "model.gguf")
-        self._special = {str(k): str(v) for k, v in manifest.get("special_tokens", {}).items()}
-        eos = [id for id in manifest.get("eos_token_ids", ()) if type(id) is int and id >= 0]
-        template = folder / "chat_template.jinja"
-        self._template = template.read_text(encoding="utf-8") if template.is_file() else None
-        context = min(int(manifest.get("context_tokens", 0)), options["context_tokens"])
+        self._special, self._template, eos = (
+            artifact.special_tokens,
+            artifact.template,
+            artifact.eos,
+        )
+        context = min(artifact.context_tokens, options["context_tokens"])
         if context < 2 or not eos:
             raise ArtifactRefused("the manifest gives no context_tokens or eos_token_ids")
         # A socket in a folder of our own, and a key: nobody else on the machine gets through.
@@ -90,7 +91,7 @@ class LlamaCpp:
         self._tokenizer = TokenizerLine(socket, key)
         self._slots = Slots(server, options["parallel"], self._pieces, eos[0])
         bos = self.encode(self._special.get("bos_token", ""))
-        self._start = bos if manifest.get("add_bos_token") and len(bos) == 1 else []
+        self._start = bos if artifact.manifest.get("add_bos_token") and len(bos) == 1 else []
         self.info = ModelInfo(
             task="chat", runtime="llamacpp", options=list(HONOURED), context_tokens=context
         )
@@ -112,18 +113,9 @@ class LlamaCpp:
         return self._special
 
     def add(self, id: int, prompt: list[int], sampling: Sampling, *, echo: bool = False) -> None:
-        room = self.info.context_tokens - len(prompt)
-        wanted = room if sampling.max_tokens is None else sampling.max_tokens
-        if not prompt or min(prompt) < 0 or max(prompt) >= len(self._pieces):
-            raise InvalidRequest(
-                f"prompt token ids are from 0 to {len(self._pieces) - 1}", param="prompt"
-            )
-        if not 1 <= wanted <= room:
-            raise InvalidRequest(
-                f"prompt ({len(prompt)} tokens) and max_tokens ({wanted}) do not fit the model's "
-                f"{self.info.context_tokens}",
-                param="max_tokens",
-            )
+        wanted = tokens_wanted(
+            prompt, sampling, vocabulary=len(self._pieces), context=self.info.context_tokens
+        )
         if echo:
             raise InvalidRequest("log-probabilities of a prompt are not known here", param="echo")
         if (sampling.logprobs or 0) > MAX_ALTERNATIVES:

@@ -29,7 +29,8 @@ from openmaas.errors import ArtifactRefused, EngineFailed, InvalidRequest
 from openmaas.inference import ModelInfo, Sampling
 from openmaas.runtimes.base import Step
 from openmaas.runtimes.grammar_gate import GrammarGate, Verdict
-from openmaas.runtimes.openvino_cpu import known_options, read_manifest
+from openmaas.runtimes.language_artifact import read_artifact, tokens_wanted
+from openmaas.runtimes.openvino_cpu import known_options
 from openmaas.runtimes.openvino_genai_engine import (
     config_of,
     guess,
@@ -91,16 +92,16 @@ class OpenVINOGenAI:
     """A ``TokenRuntime``."""
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
-        manifest = read_manifest(folder)
+        artifact = read_artifact(folder)
+        manifest = artifact.manifest
         self._vocabulary = Vocabulary(folder / "tokenizer.json")
-        self._special = {str(k): str(v) for k, v in manifest.get("special_tokens", {}).items()}
-        self._eos = {id for id in manifest.get("eos_token_ids", ()) if type(id) is int and id >= 0}
+        self._special = artifact.special_tokens
+        self._eos = set(artifact.eos)
         if not self._eos:
             raise ArtifactRefused("the manifest names no token that ends an answer")
         bos = self._vocabulary.id(self._special.get("bos_token", ""))
         self._start = [bos] if manifest.get("add_bos_token") and bos is not None else []
-        template = folder / "chat_template.jinja"
-        self._template = template.read_text(encoding="utf-8") if template.is_file() else None
+        self._template = artifact.template
         self._lookup = lookup_option(options)
         self._pipeline = open_pipeline(
             folder, options, manifest, self._vocabulary, lookup=self._lookup is True
@@ -115,7 +116,7 @@ class OpenVINOGenAI:
             task="chat",
             runtime="openvino_genai",
             options=list(HONOURED),
-            context_tokens=int(manifest.get("context_tokens", 0)),
+            context_tokens=artifact.context_tokens,
         )
         if self.info.context_tokens < 2:
             raise ArtifactRefused("the manifest gives no context_tokens")
@@ -143,19 +144,13 @@ class OpenVINOGenAI:
         return self._special
 
     def add(self, id: int, prompt: list[int], sampling: Sampling, *, echo: bool = False) -> None:
-        room = self.info.context_tokens - len(prompt)
-        wanted = room if sampling.max_tokens is None else sampling.max_tokens
-        if not prompt or min(prompt) < 0 or max(prompt) >= self._vocabulary.size:
-            # The engine reads beyond its embedding table for an id that is none.
-            raise InvalidRequest(
-                f"prompt token ids are from 0 to {self._vocabulary.size - 1}", param="prompt"
-            )
-        if wanted > room or wanted < (0 if echo else 1):
-            raise InvalidRequest(
-                f"prompt ({len(prompt)} tokens) and max_tokens ({wanted}) do not fit the model's "
-                f"{self.info.context_tokens}",
-                param="max_tokens",
-            )
+        wanted = tokens_wanted(
+            prompt,
+            sampling,
+            vocabulary=self._vocabulary.size,
+            context=self.info.context_tokens,
+            least=0 if echo else 1,
+        )
         if len(prompt) + wanted > self._room:
             raise InvalidRequest(
                 f"prompt ({len(prompt)} tokens) and max_tokens ({wanted}) are more than this "
