@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -119,12 +120,15 @@ def test_no_key_and_no_server(server: ServerProcess) -> None:
         client.models()
 
 
-def test_a_stream_that_stops_without_its_end_is_not_taken_for_whole() -> None:
+@pytest.mark.parametrize(("reset", "said"), [(False, "ended"), (True, "reset")])
+def test_a_stream_that_stops_without_its_end_is_not_taken_for_whole(reset: bool, said: str) -> None:
     event = b'data: {"choices": [{"delta": {"content": "half"}}]}\n\n'
-    with answering(event) as url, Client(url) as client:
+    hang_up = threading.Event()
+    with answering(event, hang_up, reset=reset) as url, Client(url) as client:
         stream = client.stream("m", "Hello")
         assert next(stream) == "half"
-        with pytest.raises(StreamBroken):
+        hang_up.set()
+        with pytest.raises(StreamBroken, match=said):
             next(stream)
 
 
@@ -137,16 +141,27 @@ def test_an_error_within_a_stream_is_raised() -> None:
 
 
 @contextmanager
-def answering(events: bytes) -> Iterator[str]:
-    """A server that sends these bytes of a stream to one caller and hangs up."""
+def answering(
+    events: bytes, hang_up: threading.Event | None = None, *, reset: bool = False
+) -> Iterator[str]:
+    """A server that sends these bytes of a stream to one caller and hangs up, when told to."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
+        with connection, connection.makefile("rb") as request:
+            # All of it: closing with bytes unread would reset the connection.
+            headers = {
+                line.split(b":")[0].lower(): line for line in iter(request.readline, b"\r\n")
+            }
+            request.read(int(headers[b"content-length"].split(b":")[1]))
             head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             connection.sendall(head + b"connection: close\r\n\r\n" + events)
+            if hang_up is not None:
+                hang_up.wait(30)
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     thread = threading.Thread(target=serve)
     thread.start()

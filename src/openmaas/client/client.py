@@ -199,7 +199,7 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _events(response: httpx.Response) -> Iterator[Any]:
-    for line in response.iter_lines():
+    for line in _lines(response):
         if not line.startswith("data:"):
             continue  # a comment that keeps the connection alive, or the line between events
         data = line.removeprefix("data:").strip()
@@ -210,6 +210,15 @@ def _events(response: httpx.Response) -> Iterator[Any]:
             raise ApiError.in_stream(event["error"], response.headers.get("x-request-id"))
         yield event
     raise StreamBroken("the stream ended before its end; what came is not the whole answer")
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    try:
+        yield from response.iter_lines()
+    except httpx.TransportError as error:  # a reset, or silence beyond the time limit
+        raise StreamBroken(
+            f"the stream broke ({error or type(error).__name__}); what came is not the whole answer"
+        ) from error
 
 
 def _chat_body(model: str, messages: Messages, parameters: dict[str, Any]) -> dict[str, Any]:
