@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import pytest
 from tokenizers import Tokenizer
 
@@ -63,6 +65,17 @@ def test_a_llama_becomes_ir(store: ArtifactStore, tmp_path: Path) -> None:
     assert (folder / "chat_template.jinja").read_text() == "{{ messages[0].content }}"
     reader = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert reader.encode("the</s>").tokens == ["th", "e", "</s>"]
+
+
+def test_matrices_that_read_the_same_are_one(store: ArtifactStore, tmp_path: Path) -> None:
+    digest, _ = import_model(gguf(tmp_path), store)
+    nodes = ov.Core().read_model(store.open(digest) / "openvino_model.xml").get_ops()
+    kinds = Counter(node.get_type_name() for node in nodes)
+    layers = small_models.decoder_config("llama")["num_hidden_layers"]
+    assert kinds["VariadicSplit"] == 2 * layers  # query, key, value; gate and up
+    stored = [n for n in nodes if n.get_type_name() == "Constant" and len(n.shape) == 3]
+    kept = {n.get_element_type().get_type_name() for n in stored if n.shape[-1] == 32}
+    assert kept == {"i8"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,12 @@ import msgspec
 
 from openmaas.errors import ConversionFailed
 from openmaas.registry.gguf import read_header
-from openmaas.registry.importers import decoder_reference, gguf_writer, language_check
+from openmaas.registry.importers import (
+    decoder_graph,
+    decoder_reference,
+    gguf_writer,
+    language_check,
+)
 from openmaas.registry.importers.decoder_reference import Shape, Weights
 from openmaas.registry.importers.gguf_weights import GgufWeights
 from openmaas.registry.manifest import Verification
@@ -60,6 +65,7 @@ def build(
         if not (place / name).is_file():
             raise ConversionFailed(f"OpenVINO GenAI wrote no {name}.")
         (place / name).rename(out / name)
+    decoder_graph.simplify(out / MODEL_FILES[0])
     say("comparing it with a forward pass in NumPy")
     got = language_check.scores(out / MODEL_FILES[0], texts)
     _check_graph(gguf, model.shape, texts[0], got[0])
