@@ -30,7 +30,7 @@ FIRST_TOKEN_MS = 3.0
 # Runs of each contestant in a round. More single ones: with prompt lookup some texts are faster.
 SINGLES, TURNS = 8, 2
 # Single streams of a few tokens, for the time to the first.
-FIRSTS = 20
+FIRSTS = 40
 FIRST_TOKENS = 4
 
 Run = dict[str, Any]
