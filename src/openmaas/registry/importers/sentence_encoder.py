@@ -75,27 +75,55 @@ def build(encoder: Encoder) -> openvino.Model:
         hidden = _add(hidden, _rows(encoder.types, types))
     elif encoder.types is not None:
         hidden = _add(hidden, ops.constant(encoder.types))
-    hidden = _norm(hidden, encoder.embedding_norm, encoder.epsilon)
+    ragged = _Ragged(mask)
+    hidden = _norm(ragged.pack(hidden), encoder.embedding_norm, encoder.epsilon)
     allowed = ops.unsqueeze(ops.unsqueeze(_floats(mask), _ints(1)), _ints(1))  # [B, 1, 1, T]
     bias = ops.multiply(ops.subtract(_float(1.0), allowed), _float(-1e9))
     for layer in encoder.layers:
-        hidden = _layer(hidden, bias, layer, encoder)
-    vector = _pool(hidden, mask, encoder.pooling)
+        hidden = _layer(hidden, bias, layer, encoder, ragged)
+    vector = _pool(ragged.unpack(hidden), mask, encoder.pooling)
     unit = ops.normalize_l2(vector, _ints(1), 1e-24, "max")
     unit.output(0).set_names({"embeddings"})
     return openvino.Model([ops.result(unit)], inputs, f"{encoder.family} sentence encoder")
 
 
-def _layer(hidden: Any, bias: Any, layer: dict[str, Any], encoder: Encoder) -> Any:
+class _Ragged:
+    """Real tokens alone, in one row, wherever a token does not see another: padding then costs
+    nothing but in attention itself (Zhai et al. 2023, ByteTransformer, section III.D)."""
+
+    def __init__(self, mask: Any) -> None:
+        flat = ops.reshape(mask, _ints(-1), False)
+        # [T]: where in the padded batch each real token is.
+        self._real = ops.squeeze(ops.non_zero(flat, "i64"), _ints(0))
+        # [B, T']: which real token is at each place; padding repeats the one before.
+        number = ops.subtract(ops.cumsum(flat, _int(0)), _int(1))
+        number = ops.maximum(number, _int(0))
+        self._place = ops.reshape(number, ops.shape_of(mask), False)
+
+    def pack(self, padded: Any) -> Any:
+        """[B, T', H] → [1, T, H]."""
+        width = padded.output(0).partial_shape[2].get_length()
+        flat = ops.reshape(padded, _ints(-1, width), False)
+        return ops.unsqueeze(ops.gather(flat, self._real, _int(0)), _ints(0))
+
+    def unpack(self, packed: Any) -> Any:
+        """[1, T, H] → [B, T', H], with anything at the padding."""
+        return ops.gather(ops.squeeze(packed, _ints(0)), self._place, _int(0))
+
+
+def _layer(hidden: Any, bias: Any, layer: dict[str, Any], encoder: Encoder, ragged: _Ragged) -> Any:
     query, key, value = (
-        _heads(_dense(hidden, layer[name]), encoder) for name in ("query", "key", "value")
+        _heads(ragged.unpack(_dense(hidden, layer[name])), encoder)
+        for name in ("query", "key", "value")
     )
     attended = ops.scaled_dot_product_attention(query, key, value, bias)
     merged = ops.reshape(
         ops.transpose(attended, _ints(0, 2, 1, 3)), _ints(0, 0, encoder.width), True
     )
     hidden = _norm(
-        _add(hidden, _dense(merged, layer["attended"])), layer["attention_norm"], encoder.epsilon
+        _add(hidden, _dense(ragged.pack(merged), layer["attended"])),
+        layer["attention_norm"],
+        encoder.epsilon,
     )
     inner = _dense(hidden, layer["up"])
     if encoder.activation == "relu":
