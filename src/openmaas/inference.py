@@ -63,6 +63,8 @@ class Sampling(Record):
     logprobs: int | None = None  # None: none; 0: of the chosen token; k: and of k alternatives
     json_schema: str | None = None  # the answer is JSON text that validates against it
     ignore_eos: bool = False  # generate max_tokens whatever the model says
+    # of temperature, top_p and top_k: what the caller did not say, so the model's own will do
+    left_to_model: list[str] = []
 
 
 class Chat(Record):
@@ -205,6 +207,14 @@ class TensorSpec(Record):
     shape: list[int]
 
 
+class OwnSampling(Record):
+    """What a language model draws its tokens with where the caller does not say."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+
 class ModelInfo(Record):
     """What a worker reports once its model is loaded and has answered its own probe."""
 
@@ -214,6 +224,7 @@ class ModelInfo(Record):
     # top_logprobs, echo_logprobs, json_schema, tools, dimensions, ignore_eos
     options: list[str] = []
     context_tokens: int = 0  # prompt + answer for language models; input for encoders
+    sampling: OwnSampling = OwnSampling()
     dimensions: int = 0  # of an embedding
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []

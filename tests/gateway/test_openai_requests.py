@@ -50,8 +50,13 @@ def complete(**fields: Any) -> Complete:
 
 
 def test_defaults() -> None:
-    assert chat() == Chat(messages=[Message(role="user", content="hello")])
-    assert complete() == Complete(prompts=["hello"], sampling=Sampling(max_tokens=16))
+    left = ["temperature", "top_p", "top_k"]
+    sampling = Sampling(left_to_model=left)
+    assert chat() == Chat(messages=[Message(role="user", content="hello")], sampling=sampling)
+    sampling = Sampling(max_tokens=16, left_to_model=left)
+    assert complete() == Complete(prompts=["hello"], sampling=sampling)
+    assert chat(top_p=0.5).sampling.left_to_model == ["temperature", "top_k"]
+    assert chat(top_k=0, top_p=None).sampling.left_to_model == ["temperature", "top_p"]
 
 
 def test_every_sampling_parameter_is_passed_on() -> None:

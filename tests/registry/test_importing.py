@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import threading
 from collections.abc import Callable
@@ -291,6 +292,38 @@ def test_a_decoder_becomes_ir(store: ArtifactStore, tmp_path: Path, family: str)
         *("manifest.json", "openvino_model.xml", "openvino_model.bin"),
         *("tokenizer.json", "chat_template.jinja"),
     }
+
+
+def ir_folder(store: ArtifactStore, folder: Path) -> Path:
+    """A decoder as optimum-intel exports it: IR beside the settings of its hub folder."""
+    small_models.decoder_folder(folder, "llama")
+    made = store.open(import_model(folder, store)[0])
+    (folder / "model.safetensors").unlink()
+    for name in ("openvino_model.xml", "openvino_model.bin"):
+        shutil.copy(made / name, folder / name)
+    return folder
+
+
+def test_a_language_models_folder_of_ir_is_kept_as_it_is(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    folder = ir_folder(store, tmp_path / "m")
+    digest, manifest = import_model(folder, store)
+    assert (manifest.format, manifest.task) == ("openvino-llm", "chat")
+    assert manifest.eos_token_ids == [258]
+    kept = store.open(digest)
+    for name in ("openvino_model.xml", "openvino_model.bin"):
+        assert (kept / name).read_bytes() == (folder / name).read_bytes()
+    assert (kept / "chat_template.jinja").read_text() == "{{ 1 }}"
+
+
+def test_a_language_models_folder_without_a_tokenizer_is_refused(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    folder = ir_folder(store, tmp_path / "m")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ArtifactRefused, match=r"tokenizer\.json"):
+        import_model(folder, store)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,17 @@ def test_what_a_runtime_cannot_do_is_refused_by_name(
     assert error["param"] == param
 
 
+def test_what_a_caller_leaves_open_is_as_the_model_has_it(server: ServerProcess) -> None:
+    body = {"model": "smollm2-135m", "messages": HI, "max_tokens": 24, "seed": 5}
+
+    def text(**fields: float) -> str:
+        answer = server.client.post("/v1/chat/completions", json=body | fields)
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    assert text() == text(temperature=0.2, top_p=0.9) == text(temperature=0.2)
+    assert text() != text(temperature=1.5, top_p=1)
+
+
 def test_too_many_tokens(server: ServerProcess) -> None:
     status, error = post(server, {"model": "echo", "messages": HI, "max_tokens": 4097})
     assert status == 400

@@ -35,15 +35,15 @@ def chat(
     system: Annotated[str | None, typer.Option(help="What the model is to be.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 512,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest word; small models ramble at 1.")
-    ] = 0.5,
+        float | None,
+        typer.Option(help="0 takes the likeliest word; none: the model's own, else 1."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same answer again.")] = None,
     url: Url = remote.DEFAULT_URL,
 ) -> None:
     """Talks to a language model; answers appear as they are made."""
-    parameters: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
-    if seed is not None:
-        parameters["seed"] = seed
+    given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    parameters = {name: value for name, value in given.items() if value is not None}
     turns = [{"role": "system", "content": system}] if system is not None else []
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()

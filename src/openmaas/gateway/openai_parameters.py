@@ -63,11 +63,13 @@ def sampling(
     if top_p == 0:  # the nucleus of no mass is the likeliest token alone: greedy
         temperature, top_p = 0.0, 1.0
     stop = body.stop or []
+    given = {"temperature": body.temperature, "top_p": body.top_p, "top_k": body.top_k}
     return Sampling(
         max_tokens=max_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=body.top_k if body.top_k is not None and body.top_k > 0 else None,
+        left_to_model=[name for name, value in given.items() if value is None and body.top_p != 0],
         seed=body.seed,
         stop=[stop] if isinstance(stop, str) else stop,
         presence_penalty=body.presence_penalty or 0.0,

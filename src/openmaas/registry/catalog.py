@@ -26,6 +26,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     licence: _Text
     description: _Text
     starter: bool = False  # fetched by ``make serve``
+    # a language model's own, where its file does not say them: temperature, top_p, top_k
+    generation: dict[Literal["temperature", "top_p", "top_k"], float] = {}
 
 
 class Catalog:

@@ -36,7 +36,7 @@ def import_model(
     """
     text = f"file:{source.absolute()}" if isinstance(source, Path) else source
     wanted = Wanted(source=text, sha256=expect_sha256)
-    return _import(wanted, "", store, progress, allow_https)
+    return _import(wanted, "", store, progress, allow_https, {})
 
 
 def import_entry(
@@ -58,7 +58,8 @@ def import_entry(
         size=entry.size,
         relative_to=catalog.folder,
     )
-    digest, manifest = _import(wanted, entry.licence, store, progress, allow_https)
+    own = dict(entry.generation)
+    digest, manifest = _import(wanted, entry.licence, store, progress, allow_https, own)
     if manifest.task != entry.task:
         store.remove(digest)
         raise ConversionFailed(
@@ -68,7 +69,12 @@ def import_entry(
 
 
 def _import(
-    wanted: Wanted, licence: str, store: ArtifactStore, progress: Progress, allow_https: bool
+    wanted: Wanted,
+    licence: str,
+    store: ArtifactStore,
+    progress: Progress,
+    allow_https: bool,
+    generation: dict[str, float],
 ) -> tuple[str, Manifest]:
     downloads = store.root / ".downloads"
     with (
@@ -85,6 +91,9 @@ def _import(
         progress(fetched.size, fetched.size, f"converting from {recognised.kind}")
         description = conversion.convert(
             msgspec.structs.replace(recognised, path=moved / inside), scratch, progress
+        )
+        description = msgspec.structs.replace(
+            description, generation=description.generation | generation
         )
         progress(fetched.size, fetched.size, "storing")
         return store.add(

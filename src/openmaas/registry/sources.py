@@ -66,7 +66,8 @@ def fetched(
     scheme = scheme_of(wanted.source)
     if scheme == "https" and not allow_https:
         raise SourceUnavailable(
-            "https: sources are off; download the file yourself and push it, or allow them."
+            "https: sources are off; download the file yourself and push it, or set "
+            "allow_https_sources (OPENMAAS_ALLOW_HTTPS_SOURCES=true)."
         )
     if scheme == "https" and wanted.sha256 is None:
         raise SourceUnavailable("An https: source needs the sha256 that its bytes must have.")

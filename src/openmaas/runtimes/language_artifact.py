@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openmaas.errors import InvalidRequest
-from openmaas.inference import Sampling
+from openmaas.inference import OwnSampling, Sampling
 from openmaas.runtimes.openvino_cpu import read_manifest
 
 
@@ -20,6 +20,7 @@ class LanguageArtifact:
     eos: list[int]
     template: str | None
     context_tokens: int
+    sampling: OwnSampling
 
 
 def read_artifact(folder: Path) -> LanguageArtifact:
@@ -35,6 +36,22 @@ def read_artifact(folder: Path) -> LanguageArtifact:
         eos=[id for id in manifest.get("eos_token_ids", ()) if type(id) is int and id >= 0],
         template=template.read_text(encoding="utf-8") if template.is_file() else None,
         context_tokens=int(manifest.get("context_tokens", 0)),
+        sampling=_sampling(manifest.get("generation", {})),
+    )
+
+
+def _sampling(generation: dict[str, Any]) -> OwnSampling:
+    """The model's own settings, as far as they are within what a caller may ask for."""
+
+    def within(name: str, least: float, most: float) -> float | None:
+        value = generation.get(name)
+        return value if isinstance(value, int | float) and least <= value <= most else None
+
+    top_k = within("top_k", 1, 1 << 20)
+    return OwnSampling(
+        temperature=within("temperature", 0, 2),
+        top_p=within("top_p", 0.01, 1),
+        top_k=None if top_k is None else int(top_k),
     )
 
 

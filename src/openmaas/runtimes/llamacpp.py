@@ -93,7 +93,11 @@ class LlamaCpp:
         bos = self.encode(self._special.get("bos_token", ""))
         self._start = bos if artifact.manifest.get("add_bos_token") and len(bos) == 1 else []
         self.info = ModelInfo(
-            task="chat", runtime="llamacpp", options=list(HONOURED), context_tokens=context
+            task="chat",
+            runtime="llamacpp",
+            options=list(HONOURED),
+            context_tokens=context,
+            sampling=artifact.sampling,
         )
         self._probe(eos[0])
 

@@ -117,6 +117,7 @@ class OpenVINOGenAI:
             runtime="openvino_genai",
             options=list(HONOURED),
             context_tokens=artifact.context_tokens,
+            sampling=artifact.sampling,
         )
         if self.info.context_tokens < 2:
             raise ArtifactRefused("the manifest gives no context_tokens")

@@ -56,11 +56,14 @@ class Pipeline:
         else:
             _bound("prompt", len(request.prompts), limits.inputs)
         _bound("n", request.n, limits.n)
-        return msgspec.structs.replace(request, sampling=self._bounded_sampling(request))
+        return msgspec.structs.replace(request, sampling=self._sampling(request, info))
 
-    def _bounded_sampling(self, request: Chat | Complete) -> Sampling:
+    def _sampling(self, request: Chat | Complete, info: ModelInfo) -> Sampling:
         sampling = request.sampling
         _bound("stop", len(sampling.stop), self.limits.stop_strings)
+        own = {name: getattr(info.sampling, name) for name in sampling.left_to_model}
+        own = {name: value for name, value in own.items() if value is not None}
+        sampling = msgspec.structs.replace(sampling, **own, left_to_model=[])
         most = self.limits.output_tokens
         if sampling.max_tokens is None:
             return msgspec.structs.replace(sampling, max_tokens=most)

@@ -19,7 +19,7 @@ TOKENIZER_FILES = tuple(
 )
 MAX_TEMPLATE = 64 << 10
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
-_DEFAULTS = ("temperature", "top_p", "top_k", "repetition_penalty")
+_DEFAULTS = ("temperature", "top_p", "top_k")
 
 
 def store(
