@@ -58,7 +58,7 @@ def import_entry(
         size=entry.size,
         relative_to=catalog.folder,
     )
-    own: dict[str, float] = {**entry.generation}
+    own = {str(name): value for name, value in entry.generation.items()}
     digest, manifest = _import(wanted, entry.licence, store, progress, allow_https, own)
     if manifest.task != entry.task:
         store.remove(digest)
