@@ -19,9 +19,9 @@ OPTIONS = ("threads", "precision", "truncate")
 # Most padded tokens of one engine call: from 256 on a token costs the same, memory does not.
 CALL_TOKENS = 2048
 # One more engine call costs as much as so many tokens of padding: 1.5 ms, which is reading all
-# weights, against the share that attention has in a token's 60 µs (graphs built here do nothing
-# else with padding): beyond that, padding is dearer than another call.
-CALL_COST = 100
+# weights, against a tenth of a token's 60 µs, as the graphs built here do nothing with padding
+# but in attention. Beyond that, padding is dearer than another call.
+CALL_COST = 300
 # Texts are refused unread beyond this many characters per token of context: the tokenizer's
 # time is then bounded, and no text of that length fits.
 CHARACTERS_PER_TOKEN = 100
