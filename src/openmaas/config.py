@@ -21,6 +21,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     body_bytes: Positive = 16 * 1024 * 1024  # of a request, also after decompression
     schema_depth: Annotated[int, msgspec.Meta(ge=4, le=200)] = 32  # of a JSON schema or tool
     inputs: Positive = 2048  # texts of one embedding call, prompts of one completion call
+    text_characters: Positive = 1_000_000  # of one text of a task
     messages: Positive = 2048
     tools: Positive = 128
     n: Positive = 16

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-Task = Literal["chat", "embed", "predict"]
+Task = Literal["chat", "embed", "predict", "classify", "translate"]
 
 
 class Record(msgspec.Struct, array_like=True, tag=True, frozen=True, kw_only=True):
@@ -116,7 +116,34 @@ class Predict(Record):
         return self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else 1
 
 
-Request = Chat | Complete | Embed | Predict
+class Score(Record):
+    """Texts, or pairs of texts, for a network that gives each a logit per label of its own."""
+
+    inputs: list[str | tuple[str, str]]
+
+
+class Translate(Record):
+    """Sentences to translate. Languages are the model's own codes; ``None``: its only one."""
+
+    inputs: list[str]
+    source: str | None = None
+    target: str | None = None
+
+
+class Loglikelihood(Record):
+    """How likely a language model is to answer a conversation with each of some texts."""
+
+    messages: list[Message]
+    answers: list[str]
+
+
+class Tokenize(Record):
+    """Texts to split into the model's tokens, special ones as it would add them."""
+
+    inputs: list[str]
+
+
+Request = Chat | Complete | Embed | Predict | Score | Translate | Loglikelihood | Tokenize
 
 
 # --- what comes back -----------------------------------------------------------------
@@ -183,6 +210,39 @@ class Predicted(Record):
     usage: Usage
 
 
+class Scored(Record):
+    """Only event of Score: float32 logits, ``count × labels``, little-endian."""
+
+    labels: int
+    data: bytes
+    usage: Usage
+
+
+class Translated(Record):
+    """Only event of Translate: one text an input, and the model's mean log-probability of a
+    token of it (natural), ``None`` where the engine gives none."""
+
+    outputs: list[str]
+    logprobs: list[float | None]
+    usage: Usage
+
+
+class Loglikelihoods(Record):
+    """Only event of Loglikelihood: of each answer, the natural log-probabilities of its tokens
+    added up, and how many tokens those are."""
+
+    logprobs: list[float]
+    tokens: list[int]
+    usage: Usage
+
+
+class Tokenized(Record):
+    """Only event of Tokenize: of each input (token id, the token's bytes), in order."""
+
+    outputs: list[list[tuple[int, Utf8]]]
+    usage: Usage
+
+
 class Failure(Record):
     """Last event of a request that failed; ``code`` is one of ``errors.BY_CODE``."""
 
@@ -192,8 +252,9 @@ class Failure(Record):
     retry_after: float | None = None
 
 
-Event = Delta | Finished | Embedded | Predicted | Failure
-Final = Finished | Embedded | Predicted | Failure
+Answer = Finished | Embedded | Predicted | Scored | Translated | Loglikelihoods | Tokenized
+Event = Delta | Answer | Failure
+Final = Answer | Failure
 
 
 # --- what a loaded model says of itself ----------------------------------------------
@@ -228,3 +289,8 @@ class ModelInfo(Record):
     dimensions: int = 0  # of an embedding
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []
+    labels: list[str] = []  # of a classifier, in the order of its logits
+    multi_label: bool = False  # its labels exclude one another not: sigmoid, not softmax
+    pairs: bool = False  # it reads pairs of texts, as rerankers do
+    source_languages: list[str] = []  # of a translator: its own codes, any into any other …
+    target_languages: list[str] = []  # … of these

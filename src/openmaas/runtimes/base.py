@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from openmaas.inference import Embedded, Failure, ModelInfo, Predicted, Request, Sampling
+from openmaas.inference import Answer, Failure, ModelInfo, Request, Sampling
 
 
 class Runtime(Protocol):
@@ -31,7 +31,7 @@ class BatchRuntime(Runtime, Protocol):
             InvalidRequest: the request does not fit this model (name, shape, datatype, length).
         """
 
-    def run(self, requests: Sequence[Request]) -> list[Predicted | Embedded | Failure]:
+    def run(self, requests: Sequence[Request]) -> list[Answer | Failure]:
         """One answer per request, in order. Raising fails the whole batch."""
 
 

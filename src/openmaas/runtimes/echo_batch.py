@@ -11,6 +11,7 @@ import numpy as np
 
 from openmaas.errors import InvalidRequest
 from openmaas.inference import (
+    Answer,
     Embed,
     Embedded,
     Failure,
@@ -80,8 +81,8 @@ class EchoEmbeddings(_Batch):
             raise InvalidRequest("an input is longer than the model's context", param="input")
         return sum(sizes)
 
-    def run(self, requests: Sequence[Request]) -> list[Predicted | Embedded | Failure]:
-        answers: list[Predicted | Embedded | Failure] = []
+    def run(self, requests: Sequence[Request]) -> list[Answer | Failure]:
+        answers: list[Answer | Failure] = []
         kinds = []
         for request in requests:
             assert isinstance(request, Embed)
@@ -118,8 +119,8 @@ class EchoNetwork(_Batch):
             raise InvalidRequest("outputs are the inputs' names here", param="outputs")
         return request.rows
 
-    def run(self, requests: Sequence[Request]) -> list[Predicted | Embedded | Failure]:
-        answers: list[Predicted | Embedded | Failure] = []
+    def run(self, requests: Sequence[Request]) -> list[Answer | Failure]:
+        answers: list[Answer | Failure] = []
         kinds = []
         for request in requests:
             assert isinstance(request, Predict)

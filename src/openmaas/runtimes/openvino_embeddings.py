@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from openmaas.errors import ArtifactRefused, InvalidRequest, PayloadTooLarge
-from openmaas.inference import Embed, Embedded, Failure, ModelInfo, Predicted, Request, Usage
+from openmaas.inference import (
+    Answer,
+    Embed,
+    Embedded,
+    Failure,
+    ModelInfo,
+    Request,
+    Tokenize,
+    Tokenized,
+    Usage,
+)
 from openmaas.runtimes import openvino_cpu as cpu
 
 OPTIONS = ("threads", "precision", "truncate")
@@ -115,11 +125,13 @@ class OpenVinoEmbeddings:
             InvalidRequest: an input is empty, too long or names a token that is not in the
                 vocabulary, or ``dimensions`` is out of range.
         """
+        if isinstance(request, Tokenize):
+            return 1  # no engine call
         if not isinstance(request, Embed):
             raise InvalidRequest("this model makes embeddings only", param="model")
         return sum(map(len, self._tokens(request)))
 
-    def run(self, requests: Sequence[Request]) -> list[Predicted | Embedded | Failure]:
+    def run(self, requests: Sequence[Request]) -> list[Answer | Failure]:
         """Unit vectors in float32, in the order of the inputs.
 
         Raises:
@@ -129,7 +141,15 @@ class OpenVinoEmbeddings:
         embeds = [request for request in requests if isinstance(request, Embed)]
         tokens = [self._tokens(embed) for embed in embeds]
         vectors = self._embed([ids for of_one in tokens for ids in of_one])
-        answers: list[Predicted | Embedded | Failure] = []
+        embedded = self._answers(embeds, tokens, vectors)
+        return [
+            split(self._tokenizer, request) if isinstance(request, Tokenize) else next(embedded)
+            for request in requests
+        ]
+
+    def _answers(
+        self, embeds: list[Embed], tokens: list[list[list[int]]], vectors: NDArray[np.float32]
+    ) -> Iterator[Embedded]:
         at = 0
         for embed, of_one in zip(embeds, tokens, strict=True):
             rows = vectors[at : at + len(of_one)]
@@ -137,14 +157,11 @@ class OpenVinoEmbeddings:
             if embed.dimensions is not None:
                 rows = _unit(rows[:, : embed.dimensions])
             self._measured.pop(id(embed), None)
-            answers.append(
-                Embedded(
-                    dimensions=rows.shape[1],
-                    data=rows.astype("<f4").tobytes(),
-                    usage=Usage(input_tokens=sum(map(len, of_one))),
-                )
+            yield Embedded(
+                dimensions=rows.shape[1],
+                data=rows.astype("<f4").tobytes(),
+                usage=Usage(input_tokens=sum(map(len, of_one))),
             )
-        return answers
 
     def close(self) -> None:
         """Frees the engine."""
@@ -209,6 +226,19 @@ class OpenVinoEmbeddings:
             self._request.infer(arrays, share_inputs=True, share_outputs=True)
             vectors[batch] = self._request.get_output_tensor(0).data
         return _unit(vectors)
+
+
+def split(tokenizer: Tokenizer, request: Tokenize) -> Tokenized:
+    """Tokens of each text; those that the tokenizer adds of itself have no bytes."""
+    encodings = tokenizer.encode_batch(request.inputs)
+    outputs = [
+        [
+            (number, text[start:end].encode())
+            for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        ]
+        for text, encoding in zip(request.inputs, encodings, strict=True)
+    ]
+    return Tokenized(outputs=outputs, usage=Usage(input_tokens=sum(map(len, outputs))))
 
 
 def batches(texts: list[list[int]]) -> list[list[int]]:

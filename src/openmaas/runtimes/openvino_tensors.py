@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from openmaas.errors import EngineFailed, InvalidRequest
 from openmaas.inference import (
-    Embedded,
+    Answer,
     Failure,
     ModelInfo,
     Predict,
@@ -135,7 +135,7 @@ class OpenVinoTensors:
                 raise InvalidRequest(f"no output {name!r}; there are: {has}", param="outputs")
         return rows
 
-    def run(self, requests: Sequence[Request]) -> list[Predicted | Embedded | Failure]:
+    def run(self, requests: Sequence[Request]) -> list[Answer | Failure]:
         """Predictions in the order of the requests, which ``size`` has accepted.
 
         Raises:

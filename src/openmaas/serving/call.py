@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from openmaas.errors import BY_CODE, Abandoned, OpenMaaSError
-from openmaas.inference import Embedded, Event, Failure, Finished, Predicted, Request, Usage
+from openmaas.inference import Answer, Event, Failure, Request, Usage
 
 
 class Call:
@@ -55,7 +55,7 @@ class Call:
         if self.first_event is None:
             self.first_event = time.monotonic()
         self._events.append(event)
-        if isinstance(event, Finished | Embedded | Predicted):
+        if isinstance(event, Answer):
             self.usage = event.usage
             self._end(None)
         elif isinstance(event, Failure):

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from openmaas.errors import InvalidRequest, UnsupportedParameter
-from openmaas.inference import Chat, Complete, Embed, ModelInfo, Predict, Request
+from openmaas.inference import (
+    Chat,
+    Complete,
+    Embed,
+    Loglikelihood,
+    ModelInfo,
+    Predict,
+    Request,
+    Score,
+    Tokenize,
+    Translate,
+)
 
-TASKS: dict[type, str] = {Chat: "chat", Complete: "chat", Embed: "embed", Predict: "predict"}
+TASKS: dict[type, tuple[str, ...]] = {
+    Chat: ("chat",),
+    Complete: ("chat",),
+    Loglikelihood: ("chat",),
+    Embed: ("embed",),
+    Predict: ("predict",),
+    Score: ("classify",),
+    Translate: ("translate",),
+    Tokenize: ("chat", "embed", "classify", "translate"),
+}
 
 
 def check(info: ModelInfo, model: str, request: Request) -> None:
@@ -14,9 +34,11 @@ def check(info: ModelInfo, model: str, request: Request) -> None:
         InvalidRequest: the model does another task.
         UnsupportedParameter: the first parameter that its runtime cannot honour.
     """
-    asked = TASKS[type(request)]
-    if asked != info.task:
-        raise InvalidRequest(f"model {model!r} does {info.task}, not {asked}", param="model")
+    able = TASKS[type(request)]
+    if info.task not in able:
+        raise InvalidRequest(
+            f"model {model!r} does {info.task}, not {' or '.join(able)}", param="model"
+        )
     for param, option in _needs(request):
         if option not in info.options:
             raise UnsupportedParameter(
@@ -29,7 +51,7 @@ def _needs(request: Request) -> list[tuple[str, str]]:
     """(the caller's parameter, the runtime option that it needs)"""
     if isinstance(request, Embed):
         return [("dimensions", "dimensions")] if request.dimensions is not None else []
-    if isinstance(request, Predict):
+    if not isinstance(request, Chat | Complete):
         return []
     sampling = request.sampling
     asked = {

@@ -8,7 +8,17 @@ import msgspec
 
 from openmaas.config import Limits
 from openmaas.errors import InvalidRequest, ModelNotFound, PayloadTooLarge
-from openmaas.inference import Chat, Complete, Embed, ModelInfo, Predict, Request, Sampling
+from openmaas.inference import (
+    Chat,
+    Complete,
+    Loglikelihood,
+    ModelInfo,
+    Predict,
+    Request,
+    Sampling,
+    Tokenize,
+    Translate,
+)
 from openmaas.serving.call import Call
 from openmaas.serving.capabilities import check
 from openmaas.serving.fleet import Fleet
@@ -47,8 +57,15 @@ class Pipeline:
             if request.rows > limits.rows:
                 raise PayloadTooLarge(f"{request.rows} rows are over the limit of {limits.rows}")
             return request
-        if isinstance(request, Embed):
+        if isinstance(request, Loglikelihood):
+            _bound("labels", len(request.answers), limits.inputs)
+            _bound("messages", len(request.messages), limits.messages)
+            return request
+        if not isinstance(request, Chat | Complete):
             _bound("input", len(request.inputs), limits.inputs)
+            if isinstance(request, Tokenize | Translate):
+                for text in request.inputs:
+                    bound_text(text, limits)
             return request
         if isinstance(request, Chat):
             _bound("messages", len(request.messages), limits.messages)
@@ -73,6 +90,18 @@ class Pipeline:
                 param="max_tokens",
             )
         return sampling
+
+
+def bound_text(text: str, limits: Limits) -> None:
+    """
+    Raises:
+        PayloadTooLarge: the text is longer than a task takes.
+    """
+    if len(text) > limits.text_characters:
+        raise PayloadTooLarge(
+            f"a text of {len(text)} characters is over the limit of {limits.text_characters}",
+            param="input",
+        )
 
 
 def _bound(param: str, value: int, limit: int) -> None:

@@ -6,12 +6,13 @@ import logging
 
 from openmaas.errors import EngineFailed, InvalidRequest, OpenMaaSError
 from openmaas.frames import Cancelled, Emit, ToGateway
-from openmaas.inference import Chat, Complete, Finished, Request
+from openmaas.inference import Chat, Complete, Loglikelihood, Request, Tokenize
 from openmaas.runtimes.base import Step, TokenRuntime
 from openmaas.serving.batching import failure
 from openmaas.serving.inbox import Inbox, Line
 from openmaas.tasks.chat import TemplateRenderer
 from openmaas.tasks.generation import Generation
+from openmaas.tasks.likelihood import Likelihood, split
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,23 @@ class Stepper:
         self._runtime = runtime
         self._templates = TemplateRenderer()
         self._next = 0
-        self._requests: dict[int, tuple[Generation, list[int]]] = {}
+        self._requests: dict[int, tuple[Generation | Likelihood, list[int]]] = {}
         self._owner: dict[int, int] = {}  # sequence → request
 
     def admit(self, id: int, request: Request) -> None:
         """Starts a request's sequences; one that cannot start is answered at once."""
         sequences: list[int] = []
         try:
-            if not isinstance(request, Chat | Complete):
+            if isinstance(request, Tokenize):
+                self.frame.append(Emit(id=id, event=split(self._runtime, request)))
+                return
+            generation: Generation | Likelihood
+            if isinstance(request, Loglikelihood):
+                generation = Likelihood(self._runtime, request, self._templates)
+            elif isinstance(request, Chat | Complete):
+                generation = Generation(self._runtime, request, self._templates)
+            else:
                 raise InvalidRequest("this model writes text; it does nothing else")
-            generation = Generation(self._runtime, request, self._templates)
             for part in generation.sequences:
                 self._next += 1
                 self._runtime.add(self._next, part.prompt, part.sampling, echo=part.echo)
@@ -85,7 +93,7 @@ class Stepper:
             self._forget([sequence])
         if generation.done:
             self._end(id, sequences)
-            self.frame.append(Emit(id=id, event=Finished(usage=generation.usage)))
+            self.frame.append(Emit(id=id, event=generation.answer))
 
     def _end(self, id: int, sequences: list[int]) -> None:
         del self._requests[id]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from openmaas.errors import InvalidRequest
-from openmaas.inference import Chat, Complete, Delta, Sampling, Tool, Usage
+from openmaas.inference import Chat, Complete, Delta, Finished, Sampling, Tool, Usage
 from openmaas.tasks import forced, schema
 from openmaas.tasks.chat import TemplateRenderer
 from openmaas.tasks.choice import Calls, Choice, Piece
@@ -98,6 +98,11 @@ class Generation:
     @property
     def done(self) -> bool:
         return self._unfinished == 0
+
+    @property
+    def answer(self) -> Finished:
+        """The event that ends the request."""
+        return Finished(usage=self.usage)
 
     @property
     def usage(self) -> Usage:
