@@ -17,7 +17,7 @@ import uvloop
 from openmaas.config import Settings
 from openmaas.database import open_database
 from openmaas.errors import ConfigurationError
-from openmaas.gateway import kserve, open_inference, openai, openapi, operations
+from openmaas.gateway import huggingface, kserve, open_inference, openai, openapi, operations, tasks
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.server import Server
 from openmaas.placement.local import LocalPlacement
@@ -65,6 +65,8 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += openai.endpoints()
     table += open_inference.endpoints()
     table += kserve.endpoints()
+    table += tasks.endpoints()
+    table += huggingface.endpoints()
     return Server(
         table,
         keys=store.keys,

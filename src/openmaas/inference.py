@@ -93,6 +93,7 @@ class Embed(Record):
 
     inputs: list[str | list[int]]
     dimensions: int | None = None  # keep the first so many, then renormalise
+    truncate: bool = False  # cut what is over the model's context instead of refusing it
 
 
 class Tensor(Record):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from openmaas.gateway.exchange import Exchange
 
-Wire = Literal["openai", "v2", "kserve"]
+Wire = Literal["openai", "v2", "kserve", "huggingface"]
 Scope = Literal["inference", "admin"]
 
 

@@ -36,7 +36,7 @@ def row(error: OpenMaaSError) -> tuple[int, str]:
 
 def body(error: OpenMaaSError, wire: Wire) -> bytes:
     """The error as the JSON that clients of this wire format read."""
-    if wire in ("v2", "kserve"):
+    if wire != "openai":
         return msgspec.json.encode({"error": error.message})
     return msgspec.json.encode(
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -204,6 +204,24 @@ class Exchange:
         finally:
             call.cancel()
             watcher.cancel()
+
+    async def complete(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a task that asks models several times; it is cancelled when the client
+        goes away.
+
+        Raises:
+            OpenMaaSError: what the task raises; Abandoned when nobody waits for it any more.
+        """
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(self._disconnected())
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Abandoned("the client closed its connection")
+            return task.result()
+        finally:
+            gone.cancel()
+            task.cancel()
 
     async def _cancel_when_gone(self, call: Call, *, ping: bool = False) -> None:
         gone = asyncio.ensure_future(self._disconnected())

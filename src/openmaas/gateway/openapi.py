@@ -32,12 +32,17 @@ class OpenAIError(msgspec.Struct):
 
 
 class PlainError(msgspec.Struct):
-    """An error in the form of the Open Inference Protocol and KServe."""
+    """An error in the form of the Open Inference Protocol, KServe and Hugging Face."""
 
     error: str
 
 
-ERRORS: dict[Wire, type] = {"openai": OpenAIError, "v2": PlainError, "kserve": PlainError}
+ERRORS: dict[Wire, type] = {
+    "openai": OpenAIError,
+    "v2": PlainError,
+    "kserve": PlainError,
+    "huggingface": PlainError,
+}
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:

@@ -118,6 +118,8 @@ def wire_of(path: str) -> Wire:
     """The error format of a path that no endpoint has."""
     if path == "/v2" or path.startswith("/v2/"):
         return "v2"
+    if path.startswith("/models/"):
+        return "huggingface"
     return "kserve" if path.endswith((":predict", ":explain")) else "openai"
 
 

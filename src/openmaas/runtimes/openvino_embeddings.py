@@ -178,17 +178,19 @@ class OpenVinoEmbeddings:
                 f"dimensions is from 1 to {self._dimensions}, got {embed.dimensions}",
                 param="dimensions",
             )
-        tokens = [self._read(value, index) for index, value in enumerate(embed.inputs)]
+        tokens = [
+            self._read(value, index, embed.truncate) for index, value in enumerate(embed.inputs)
+        ]
         while len(self._measured) >= REMEMBERED:
             del self._measured[next(iter(self._measured))]
         self._measured[id(embed)] = (embed, tokens)
         return tokens
 
-    def _read(self, value: str | list[int], index: int) -> list[int]:
+    def _read(self, value: str | list[int], index: int, truncate: bool) -> list[int]:
         """Token ids of one input. Ids are taken as they come: special tokens are the caller's."""
         if isinstance(value, str):
             longest = self._context * CHARACTERS_PER_TOKEN
-            if len(value) > longest and not self._truncate:
+            if len(value) > longest and not truncate:
                 raise PayloadTooLarge(
                     f"input {index} has {len(value)} characters; the model reads "
                     f"{self._context} tokens, and texts up to {longest} characters are tried",
@@ -205,7 +207,7 @@ class OpenVinoEmbeddings:
                 )
         if len(ids) <= self._context:
             return ids
-        if not self._truncate:
+        if not truncate:
             raise InvalidRequest(
                 f"input {index} has {len(ids)} tokens, the limit is {self._context}",
                 param="input",

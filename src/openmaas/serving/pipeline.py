@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
 from openmaas.config import Limits
-from openmaas.errors import InvalidRequest, ModelNotFound, PayloadTooLarge
+from openmaas.errors import InvalidRequest, ModelNotFound, Overloaded, PayloadTooLarge
 from openmaas.inference import (
     Chat,
     Complete,
@@ -19,8 +20,10 @@ from openmaas.inference import (
     Tokenize,
     Translate,
 )
+from openmaas.serving.asking import Asking
 from openmaas.serving.call import Call
 from openmaas.serving.capabilities import check
+from openmaas.serving.deployment import Deployment
 from openmaas.serving.fleet import Fleet
 
 
@@ -40,16 +43,61 @@ class Pipeline:
             UnsupportedParameter: its runtime cannot honour a parameter.
             Overloaded: the queue is full, or the model is not running.
         """
+        deployment = self._find(model, version)
+        deadline = time.monotonic() + self.limits.request_seconds
+        info = await deployment.ready(deadline)
+        check(info, model, request)
+        return deployment.submit(self._bounded(request, info), deadline)
+
+    async def asking(
+        self, name: str | None, what: str, order: Callable[[ModelInfo], int | None]
+    ) -> Asking:
+        """The model for a task: the one that is named, else the deployed one that does it best.
+
+        Args:
+            what: the task, for messages.
+            order: 0 for what does it best, 1 for the next …; None for what cannot.
+
+        Raises:
+            ModelNotFound: nothing of that name is deployed, or nothing that can.
+            InvalidRequest: the model that is named cannot.
+            Overloaded: it is not running.
+        """
+        deadline = time.monotonic() + self.limits.request_seconds
+        if name is not None:
+            deployment = self._find(name, None)
+            info = await deployment.ready(deadline)
+            if order(info) is None:
+                raise InvalidRequest(
+                    f"model {name!r} does {info.task}; it cannot {what}", param="model"
+                )
+            return Asking(self, name, deployment.version, info)
+        able: list[tuple[int, str, Asking]] = []
+        for deployment in self.fleet.deployed():
+            try:
+                info = await deployment.ready(deadline)
+            except Overloaded:
+                continue
+            rank = order(info)
+            if rank is not None:
+                asking = Asking(self, deployment.model, deployment.version, info)
+                able.append((rank, deployment.model, asking))
+        if not able:
+            raise ModelNotFound(
+                f"no deployed model can {what}; `openmaas models list --catalog` shows models that "
+                "can be pulled",
+                param="model",
+            )
+        return min(able, key=lambda one: one[:2])[2]
+
+    def _find(self, model: str, version: str | None) -> Deployment:
         deployment = self.fleet.find(model, version)
         if deployment is None:
             known = ", ".join(sorted(self.fleet.names())) or "none"
             raise ModelNotFound(
                 f"no model {model!r} is deployed here; deployed are: {known}", param="model"
             )
-        deadline = time.monotonic() + self.limits.request_seconds
-        info = await deployment.ready(deadline)
-        check(info, model, request)
-        return deployment.submit(self._bounded(request, info), deadline)
+        return deployment
 
     def _bounded(self, request: Request, info: ModelInfo) -> Request:
         limits = self.limits

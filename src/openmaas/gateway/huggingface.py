@@ -1,0 +1,124 @@
+"""The Hugging Face Inference protocol, as ``huggingface_hub.InferenceClient`` speaks it.
+
+``POST /models/{model}`` does what the model is for; ``…/pipeline/{task}`` says which task.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from openmaas.errors import InvalidRequest, NotFound
+from openmaas.gateway.endpoint import Endpoint
+from openmaas.gateway.exchange import Exchange
+from openmaas.gateway.openai_parameters import Count
+from openmaas.gateway.tasks import Input, Label, Template, check_labels, ranked, texts
+from openmaas.inference import Embed, Embedded, ModelInfo
+from openmaas.serving import ranking
+from openmaas.serving.asking import Asking
+from openmaas.tasks.asking import logits
+from openmaas.tasks.classify import classify
+
+TASKS = ("text-classification", "zero-shot-classification", "feature-extraction")
+TOP_K = 5  # labels of a text where the client does not say, as pipelines of `transformers` do
+
+
+class Parameters(Struct, forbid_unknown_fields=True, kw_only=True):
+    candidate_labels: list[Label] | None = None
+    hypothesis_template: Template | None = None
+    multi_label: bool | None = None
+    top_k: Count | None = None
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
+
+
+class InferenceBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    inputs: Input
+    parameters: Parameters | None = None
+    # of feature extraction, at the root as the client sends them
+    normalize: bool | None = None
+    truncate: bool | None = None
+    truncation_direction: Literal["right"] | None = None
+    prompt_name: Annotated[str, Meta(max_length=256)] | UnsetType | None = UNSET
+
+
+def guess(info: ModelInfo, body: InferenceBody) -> str:
+    """The task of a request that names none."""
+    if body.parameters is not None and body.parameters.candidate_labels is not None:
+        return "zero-shot-classification"
+    known = {"classify": "text-classification", "embed": "feature-extraction"}
+    if info.task not in known:
+        raise InvalidRequest(
+            f"this model does {info.task}, which this protocol has no task for; chat models answer "
+            "at /v1/chat/completions",
+            param="inputs",
+        )
+    return known[info.task]
+
+
+async def infer(exchange: Exchange) -> None:
+    """One task of one model."""
+    task = exchange.path.get("task")
+    if task is not None and task not in TASKS:
+        raise NotFound(f"no task {task[:80]!r} here; there are: {', '.join(TASKS)}")
+    body = exchange.decode(await exchange.body(), InferenceBody)
+    found = texts(body.inputs, exchange.limits, "inputs")
+    name = exchange.path["model"]
+    model = await exchange.pipeline.asking(name, "answer here", ranking.tokenizes)
+    task = task or guess(model.info, body)
+    answer = {
+        "text-classification": _classify,
+        "zero-shot-classification": _choose,
+        "feature-extraction": _features,
+    }[task]
+    await exchange.respond_json(await answer(exchange, model, found, body))
+
+
+async def _classify(
+    exchange: Exchange, model: Asking, found: list[str], body: InferenceBody
+) -> Any:
+    parameters = body.parameters or Parameters()
+    if parameters.function_to_apply == "none" and model.info.task == "classify":
+        bare = await exchange.complete(logits(model, list(found)))
+        return [ranked(model.info.labels, row, parameters.top_k or TOP_K) for row in bare]
+    many = parameters.function_to_apply == "sigmoid"
+    labels, rows = await exchange.complete(classify(model, found, None, multi_label=many))
+    return [ranked(labels, row, parameters.top_k or TOP_K) for row in rows]
+
+
+async def _choose(exchange: Exchange, model: Asking, found: list[str], body: InferenceBody) -> Any:
+    parameters = body.parameters or Parameters()
+    labels, many = parameters.candidate_labels, bool(parameters.multi_label)
+    if labels is None:
+        raise InvalidRequest("parameters.candidate_labels is missing", param="candidate_labels")
+    check_labels(labels, multi_label=many, param="candidate_labels")
+    _, rows = await exchange.complete(
+        classify(model, found, labels, multi_label=many, template=parameters.hypothesis_template)
+    )
+    answers = [ranked(labels, row, None) for row in rows]
+    return answers[0] if isinstance(body.inputs, str) else answers
+
+
+async def _features(
+    exchange: Exchange, model: Asking, found: list[str], body: InferenceBody
+) -> Any:
+    if body.normalize is False:
+        raise InvalidRequest("embeddings here have unit length: leave normalize out")
+    if isinstance(body.prompt_name, str):
+        raise InvalidRequest("this model has no prompts: leave prompt_name out")
+    embed = Embed(inputs=list(found), truncate=bool(body.truncate))
+    answer = await exchange.complete(model.ask(embed))
+    assert isinstance(answer, Embedded)
+    import numpy as np
+
+    return np.frombuffer(answer.data, "<f4").reshape(len(found), answer.dimensions).tolist()
+
+
+def endpoints() -> list[Endpoint]:
+    return [
+        Endpoint(
+            "POST", path, infer, "huggingface", "A task in Hugging Face's protocol",
+            body=InferenceBody, response=Any,
+        )
+        for path in ("/models/{model}", "/models/{model}/pipeline/{task}")
+    ]  # fmt: skip

@@ -1,0 +1,42 @@
+"""One deployed model at work on one task, which may take many requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openmaas.inference import Answer, Failure, ModelInfo, Request, Usage
+
+if TYPE_CHECKING:
+    from openmaas.serving.pipeline import Pipeline
+
+
+class Asking:
+    """What ``tasks`` call a model. ``usage`` adds up over all its requests."""
+
+    def __init__(self, pipeline: Pipeline, name: str, version: str, info: ModelInfo) -> None:
+        self._pipeline = pipeline
+        self.name = name
+        self.version = version
+        self.info = info
+        self.usage = Usage()
+
+    async def ask(self, request: Request) -> Answer:
+        """The last event of a request; it is cancelled when the task that awaits it is.
+
+        Raises:
+            OpenMaaSError: the request failed.
+        """
+        call = await self._pipeline.submit(self.name, request, version=self.version)
+        try:
+            events = await call.result()
+        finally:
+            call.cancel()
+        used, one = self.usage, call.usage
+        self.usage = Usage(
+            input_tokens=used.input_tokens + one.input_tokens,
+            output_tokens=used.output_tokens + one.output_tokens,
+            cached_tokens=used.cached_tokens + one.cached_tokens,
+        )
+        last = events[-1]
+        assert not isinstance(last, Failure)
+        return last  # type: ignore[return-value]  # a call ends with an Answer or a Failure
