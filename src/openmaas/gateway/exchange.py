@@ -223,6 +223,31 @@ class Exchange:
             gone.cancel()
             task.cancel()
 
+    async def relay(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        """Sends server-sent events as they are made, with ``: ping`` comments while there are
+        none; the maker is ended when the client goes away.
+
+        Raises:
+            OpenMaaSError: what the maker raises.
+        """
+
+        async def send_all() -> None:
+            async for piece in pieces:
+                await self.start_events()
+                await self.send_events(piece)
+
+        work = asyncio.ensure_future(self.complete(send_all()))
+        try:
+            while not (await asyncio.wait({work}, timeout=PING_SECONDS))[0]:
+                if time.monotonic() - self._last_sent >= PING_SECONDS:
+                    await self.start_events()
+                    await self.send_events(b": ping\n\n")
+            await work
+        finally:
+            work.cancel()
+            await pieces.aclose()
+        await self.end_events()
+
     async def _cancel_when_gone(self, call: Call, *, ping: bool = False) -> None:
         gone = asyncio.ensure_future(self._disconnected())
         try:

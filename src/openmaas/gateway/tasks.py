@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+import msgspec
 from msgspec import Meta, Struct
 
 from openmaas.errors import InvalidRequest, PayloadTooLarge
@@ -13,8 +15,14 @@ from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.openai_parameters import Count, ModelName
 from openmaas.inference import Tokenize, Tokenized
 from openmaas.serving import ranking
+from openmaas.tasks.asking import together
 from openmaas.tasks.classify import classify, methods
+from openmaas.tasks.languages import base, detect, own_code
+from openmaas.tasks.languages import check as check_language
 from openmaas.tasks.rerank import rerank
+from openmaas.tasks.summarize import Length, Style, condense, extract, method
+from openmaas.tasks.translate import Piece, translate
+from openmaas.tasks.translate import score as mean_score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +33,9 @@ if TYPE_CHECKING:
 Input = str | Annotated[list[str], Meta(min_length=1)]
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
 Template = Annotated[str, Meta(min_length=2, max_length=1000)]
+Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")]
 LABELS = 1000  # of one call
+TEXTS_AT_ONCE = 8  # of those that take a task several requests
 
 
 class TaskBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -269,6 +279,245 @@ async def rerank_documents(exchange: Exchange) -> None:
     )
 
 
+# --- summarize -------------------------------------------------------------------------------
+
+
+class SummarizeBody(TaskBody, forbid_unknown_fields=True, kw_only=True):
+    length: Length | None = None  # short: a sentence, medium: three, long: seven
+    style: Style | None = None
+    language: Language | None = None  # of the summary; None: the text's own
+    stream: bool | None = None
+
+
+class Summary(Struct, omit_defaults=True):
+    index: int
+    summary: str
+    scores: list[float] | None = None  # extractive: each sentence's share of centrality
+
+
+class SummarizeAnswer(TaskAnswer, kw_only=True):
+    method: str
+    data: list[Summary]
+
+
+async def summarize(exchange: Exchange) -> None:
+    """What texts say, in fewer words."""
+    body = exchange.decode(await exchange.body(), SummarizeBody)
+    found = texts(body.input, exchange.limits)
+    model = await exchange.pipeline.asking(body.model, "summarize", ranking.summarizes)
+    if body.stream:
+        await exchange.relay(_summary_events(model, found, body))
+        return
+    await exchange.respond_json(await exchange.complete(_summaries(model, found, body)))
+
+
+async def _summary(
+    model: Asking, text: str, body: SummarizeBody
+) -> AsyncGenerator[tuple[str, list[float] | None], None]:
+    wanted = (body.length or "medium", body.style or "paragraph", body.language)
+    if model.info.task == "embed":
+        yield await extract(model, text, *wanted)
+        return
+    async for piece in condense(model, text, *wanted):
+        yield piece, None
+
+
+async def _summaries(model: Asking, found: list[str], body: SummarizeBody) -> SummarizeAnswer:
+    gate = asyncio.Semaphore(TEXTS_AT_ONCE)
+
+    async def one(index: int, text: str) -> Summary:
+        async with gate:
+            parts = [part async for part in _summary(model, text, body)]
+        return Summary(index, "".join(part for part, _ in parts).strip(), parts[0][1])
+
+    data = await together(one(index, text) for index, text in enumerate(found))
+    return SummarizeAnswer(
+        model=model.name,
+        version=model.version,
+        method=method(model.info.task),
+        data=data,
+        usage=used(model),
+    )
+
+
+class SummaryDelta(Struct):
+    index: int
+    delta: str
+
+
+async def _summary_events(
+    model: Asking, found: list[str], body: SummarizeBody
+) -> AsyncGenerator[bytes, None]:
+    """A delta for each piece of each text in turn, then the rest of the answer."""
+    for index, text in enumerate(found):
+        async for piece, _ in _summary(model, text, body):
+            yield event(SummaryDelta(index, piece))
+    end = SummarizeAnswer(
+        model=model.name,
+        version=model.version,
+        method=method(model.info.task),
+        data=[],
+        usage=used(model),
+    )
+    yield event(end) + b"data: [DONE]\n\n"
+
+
+def event(value: Struct) -> bytes:
+    """One server-sent event."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+# --- translate -------------------------------------------------------------------------------
+
+
+class TranslateBody(TaskBody, forbid_unknown_fields=True, kw_only=True):
+    target: Language
+    source: Language | None = None  # None: detected, of each text by itself
+    stream: bool | None = None
+
+
+class Translation(Struct):
+    index: int
+    translation: str
+    source: str
+    target: str
+    score: float | None  # the model's mean probability of what it wrote; None for chat models
+    model: str
+    version: str
+
+
+class TranslateAnswer(Struct):
+    data: list[Translation]
+    usage: TaskUsage
+
+
+class TranslationDelta(Struct):
+    index: int
+    delta: str
+
+
+class Route(NamedTuple):
+    """Which model translates a text, and between which of its own codes."""
+
+    model: Asking
+    source: str
+    target: str
+
+
+def pairs(models: Sequence[Asking]) -> str:
+    """What deployed translators know, for people."""
+    known = [
+        f"{_few(model.info.source_languages)} → {_few(model.info.target_languages)} ({model.name})"
+        for model in models
+    ]
+    return "; ".join(known) or "none"
+
+
+def _few(codes: Sequence[str]) -> str:
+    return ", ".join(codes[:12]) + (f" and {len(codes) - 12} more" if len(codes) > 12 else "")
+
+
+def route(models: Sequence[Asking], source: str, target: str) -> Route:
+    """
+    Raises:
+        InvalidRequest: no model knows the pair.
+    """
+    for model in models:
+        if model.info.task == "chat":
+            return Route(model, source, target)
+        from_code = own_code(source, model.info.source_languages)
+        to_code = own_code(target, model.info.target_languages)
+        if from_code is not None and to_code is not None and from_code != to_code:
+            return Route(model, from_code, to_code)
+    raise InvalidRequest(
+        f"no deployed model translates {source} → {target}; those that are deployed know: "
+        f"{pairs(models)}. A chat model translates any pair, if it is named as the model",
+        param="target",
+    )
+
+
+async def routes(exchange: Exchange, body: TranslateBody, found: list[str]) -> list[Route]:
+    """A route for each text.
+
+    Raises:
+        InvalidRequest: a code that no language has, or a pair that no model knows.
+    """
+    check_language(body.target, "target")
+    if body.source is not None:
+        check_language(body.source, "source")
+        if base(body.source) == base(body.target) and body.source == body.target:
+            raise InvalidRequest("source and target are the same language", param="target")
+    if body.model is not None:
+        models = [
+            await exchange.pipeline.asking(body.model, "translate", ranking.translates_somehow)
+        ]
+    else:
+        models = await exchange.pipeline.able(ranking.translates)
+    among = {code for model in models for code in model.info.source_languages}
+    sources = [
+        body.source or await asyncio.to_thread(detect, text, sorted(among)) for text in found
+    ]
+    return [route(models, source, body.target) for source in sources]
+
+
+async def translate_texts(exchange: Exchange) -> None:
+    """Texts in another language."""
+    body = exchange.decode(await exchange.body(), TranslateBody)
+    found = texts(body.input, exchange.limits)
+    ways = await routes(exchange, body, found)
+    if body.stream:
+        await exchange.relay(_translation_events(found, ways))
+        return
+    data = await exchange.complete(translations(found, ways))
+    await exchange.respond_json(TranslateAnswer(data=data, usage=used_by_all(ways)))
+
+
+async def translations(found: list[str], ways: list[Route]) -> list[Translation]:
+    gate = asyncio.Semaphore(TEXTS_AT_ONCE)
+
+    async def one(index: int) -> Translation:
+        async with gate:
+            pieces = [
+                piece
+                async for piece in translate(ways[index].model, found[index], *ways[index][1:])
+            ]
+        return _translation(index, pieces, ways[index])
+
+    return await together(one(index) for index in range(len(found)))
+
+
+def _translation(index: int, pieces: list[Piece], way: Route) -> Translation:
+    return Translation(
+        index,
+        "".join(piece.text for piece in pieces),
+        way.source,
+        way.target,
+        mean_score(pieces),
+        way.model.name,
+        way.model.version,
+    )
+
+
+async def _translation_events(found: list[str], ways: list[Route]) -> AsyncGenerator[bytes, None]:
+    ends = []
+    for index, (text, way) in enumerate(zip(found, ways, strict=True)):
+        pieces = []
+        async for piece in translate(way.model, text, way.source, way.target):
+            pieces.append(piece._replace(text=""))
+            yield event(TranslationDelta(index, piece.text))
+        ends.append(_translation(index, pieces, way))
+    yield event(TranslateAnswer(data=ends, usage=used_by_all(ways))) + b"data: [DONE]\n\n"
+
+
+def used_by_all(ways: list[Route]) -> TaskUsage:
+    each = [used(model) for model in {way.model.name: way.model for way in ways}.values()]
+    return TaskUsage(
+        sum(one.prompt_tokens for one in each),
+        sum(one.completion_tokens for one in each),
+        sum(one.total_tokens for one in each),
+    )
+
+
 def endpoints() -> list[Endpoint]:
     return [
         Endpoint(
@@ -286,5 +535,13 @@ def endpoints() -> list[Endpoint]:
         Endpoint(
             "POST", "/v1/rerank", rerank_documents, "openai", "Documents by relevance to a query",
             body=RerankBody, response=RerankAnswer,
+        ),
+        Endpoint(
+            "POST", "/v1/summarize", summarize, "openai", "What texts say, in fewer words",
+            body=SummarizeBody, response=SummarizeAnswer,
+        ),
+        Endpoint(
+            "POST", "/v1/translate", translate_texts, "openai", "Texts in another language",
+            body=TranslateBody, response=TranslateAnswer,
         ),
     ]  # fmt: skip

@@ -30,7 +30,7 @@ from openmaas.inference import ModelInfo, Sampling
 from openmaas.runtimes.base import Step
 from openmaas.runtimes.grammar_gate import GrammarGate, Verdict
 from openmaas.runtimes.language_artifact import read_artifact, tokens_wanted
-from openmaas.runtimes.openvino_cpu import known_options
+from openmaas.runtimes.openvino_cpu import flag_option, known_options
 from openmaas.runtimes.openvino_genai_engine import (
     config_of,
     guess,
@@ -106,6 +106,7 @@ class OpenVINOGenAI:
         self._pipeline = open_pipeline(
             folder, options, manifest, self._vocabulary, lookup=self._lookup is True
         )
+        remembers = flag_option(options, "prefix_cache", False)
         self._alone: Any = None  # the pipeline of a greedy sequence that found the engine idle
         self._lone: _Lone | None = None
         self._handles: dict[int, Any] = {}
@@ -115,7 +116,8 @@ class OpenVINOGenAI:
         self.info = ModelInfo(
             task="chat",
             runtime="openvino_genai",
-            options=list(HONOURED),
+            # What the prefix cache holds of a prompt is not computed again, so not scored either.
+            options=[one for one in HONOURED if one != "echo_logprobs" or not remembers],
             context_tokens=artifact.context_tokens,
             sampling=artifact.sampling,
         )

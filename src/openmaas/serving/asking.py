@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from openmaas.inference import Answer, Failure, ModelInfo, Request, Usage
+from openmaas.inference import Answer, Chat, Delta, Failure, ModelInfo, Request, Usage
 
 if TYPE_CHECKING:
     from openmaas.serving.pipeline import Pipeline
@@ -31,12 +32,31 @@ class Asking:
             events = await call.result()
         finally:
             call.cancel()
-        used, one = self.usage, call.usage
+        self._count(call.usage)
+        last = events[-1]
+        assert not isinstance(last, Failure)
+        return last  # type: ignore[return-value]  # a call ends with an Answer or a Failure
+
+    async def stream(self, request: Chat) -> AsyncGenerator[str, None]:
+        """The text of a chat model's answer as it is written; left early, it is cancelled.
+
+        Raises:
+            OpenMaaSError: the request failed.
+        """
+        call = await self._pipeline.submit(self.name, request, version=self.version)
+        try:
+            async for events in call:
+                text = "".join(event.text for event in events if isinstance(event, Delta))
+                if text:
+                    yield text
+        finally:
+            call.cancel()
+            self._count(call.usage)
+
+    def _count(self, one: Usage) -> None:
+        used = self.usage
         self.usage = Usage(
             input_tokens=used.input_tokens + one.input_tokens,
             output_tokens=used.output_tokens + one.output_tokens,
             cached_tokens=used.cached_tokens + one.cached_tokens,
         )
-        last = events[-1]
-        assert not isinstance(last, Failure)
-        return last  # type: ignore[return-value]  # a call ends with an Answer or a Failure

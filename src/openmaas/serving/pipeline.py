@@ -72,6 +72,18 @@ class Pipeline:
                     f"model {name!r} does {info.task}; it cannot {what}", param="model"
                 )
             return Asking(self, name, deployment.version, info)
+        able = await self.able(order)
+        if not able:
+            raise ModelNotFound(
+                f"no deployed model can {what}; `openmaas models list --catalog` shows models that "
+                "can be pulled",
+                param="model",
+            )
+        return able[0]
+
+    async def able(self, order: Callable[[ModelInfo], int | None]) -> list[Asking]:
+        """The deployed models that can do a task, the best first. What does not run is left out."""
+        deadline = time.monotonic() + self.limits.request_seconds
         able: list[tuple[int, str, Asking]] = []
         for deployment in self.fleet.deployed():
             try:
@@ -82,13 +94,7 @@ class Pipeline:
             if rank is not None:
                 asking = Asking(self, deployment.model, deployment.version, info)
                 able.append((rank, deployment.model, asking))
-        if not able:
-            raise ModelNotFound(
-                f"no deployed model can {what}; `openmaas models list --catalog` shows models that "
-                "can be pulled",
-                param="model",
-            )
-        return min(able, key=lambda one: one[:2])[2]
+        return [asking for _, _, asking in sorted(able, key=lambda one: one[:2])]
 
     def _find(self, model: str, version: str | None) -> Deployment:
         deployment = self.fleet.find(model, version)

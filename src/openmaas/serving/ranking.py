@@ -41,3 +41,18 @@ def reranks(info: ModelInfo) -> int | None:
     if info.task == "classify":
         return 0 if info.pairs else None
     return 1 if info.task == "embed" else None
+
+
+def summarizes(info: ModelInfo) -> int | None:
+    """Sentences of the text itself are true to it; what a small language model writes may not
+    be, so that one is asked for by name."""
+    return {"embed": 0, "chat": 1}.get(info.task)
+
+
+def translates(info: ModelInfo) -> int | None:
+    """A chat model may translate too, but is asked for by name."""
+    return 0 if info.task == "translate" else None
+
+
+def translates_somehow(info: ModelInfo) -> int | None:
+    return {"translate": 0, "chat": 1}.get(info.task)

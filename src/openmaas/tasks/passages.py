@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import regex
 import sentencex
 
-# sentencex falls back to rules of its own where a language has none; these hold for most.
+# sentencex falls back to rules of its own where a language has none; English ones hold for most.
 ANY_LANGUAGE = "en"
+_CHARACTER = regex.compile(r"\X")  # as a reader sees it: a letter with its marks, a whole emoji
 
 
 def sentences(text: str, language: str = ANY_LANGUAGE) -> list[str]:
@@ -15,8 +17,7 @@ def sentences(text: str, language: str = ANY_LANGUAGE) -> list[str]:
 
 def passages(text: str, tokens: int, language: str = ANY_LANGUAGE) -> list[str]:
     """Whole sentences, as many as likely fit into so many tokens each; joined, they are the text.
-    A sentence that is longer itself is cut at white space, or where it must be between
-    characters."""
+    A sentence that is longer itself is cut at white space, or else between characters."""
     made: list[str] = []
     held, size = "", 0.0
     for sentence in sentences(text, language):
@@ -33,40 +34,30 @@ def passages(text: str, tokens: int, language: str = ANY_LANGUAGE) -> list[str]:
 
 
 def estimate(text: str) -> float:
-    """Tokens of a text, roughly: a character of a script without spaces is one of its own,
-    four letters of an alphabet make one."""
-    plain = sum(character < "\u0250" for character in text)
-    return plain / 4 + (len(text) - plain)
+    """Tokens of a text, roughly: four letters of the Latin alphabet make one, a character of
+    another script is one of its own."""
+    return sum(map(_cost, text))
+
+
+def _cost(character: str) -> float:
+    return 0.25 if character < "\u0250" else 1.0
 
 
 def _pieces(sentence: str, tokens: int) -> list[str]:
     if len(sentence) <= tokens or estimate(sentence) <= tokens:
         return [sentence]
     made: list[str] = []
-    start, size, space = 0, 0.0, 0
-    for at, character in enumerate(sentence):
-        size += 0.25 if character < "\u0250" else 1.0
-        if size > tokens and not _joins(sentence, at):
-            end = space if space > start else at
+    start, space, size, since_space = 0, 0, 0.0, 0.0
+    for match in _CHARACTER.finditer(sentence):
+        cost = estimate(match[0])
+        if size + cost > tokens and match.start() > start:
+            at_space = space > start
+            end = space if at_space else match.start()
             made.append(sentence[start:end])
-            start, size = end, estimate(sentence[end : at + 1])
-        if character.isspace():
-            space = at + 1
+            start, size = end, since_space if at_space else 0.0
+        size += cost
+        since_space += cost
+        if match[0].isspace():
+            space, since_space = match.end(), 0.0
     made.append(sentence[start:])
     return made
-
-
-def _joins(text: str, at: int) -> bool:
-    """Whether the character there belongs to the one before it: a mark, a joiner, a modifier of
-    an emoji (Unicode Standard Annex 29, in short)."""
-    import unicodedata
-
-    character, before = text[at], text[at - 1] if at else ""
-    return (
-        unicodedata.combining(character) != 0
-        or unicodedata.category(character) in ("Mn", "Me", "Mc", "Sk")
-        or character in "\u200d\ufe0e\ufe0f"
-        or before == "\u200d"
-        or "\U0001f3fb" <= character <= "\U0001f3ff"
-        or ("\U0001f1e6" <= character <= "\U0001f1ff" and "\U0001f1e6" <= before <= "\U0001f1ff")
-    )

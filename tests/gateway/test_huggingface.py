@@ -1,0 +1,60 @@
+"""``huggingface_hub.InferenceClient`` against a real server."""
+
+from __future__ import annotations
+
+import httpx
+import numpy as np
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+from tests.processes import ServerProcess
+
+EMBEDDER = "minilm-l6-v2"
+SPORT = "The striker scored twice in the cup final."
+
+
+def client(server: ServerProcess, model: str) -> InferenceClient:
+    return InferenceClient(model=f"{server.url}/models/{model}", token=server.key, timeout=60)
+
+
+def test_zero_shot_classification(server: ServerProcess) -> None:
+    labels = ["politics", "sport", "cooking"]
+    found = client(server, EMBEDDER).zero_shot_classification(SPORT, labels)
+    assert found[0].label == "sport"
+    assert sum(one.score for one in found) == pytest.approx(1)
+    several = client(server, EMBEDDER).zero_shot_classification(SPORT, labels, multi_label=True)
+    assert {one.label for one in several} == set(labels)
+
+
+def test_feature_extraction(server: ServerProcess) -> None:
+    vectors = client(server, EMBEDDER).feature_extraction(SPORT)
+    assert vectors.shape == (1, 384)
+    assert np.linalg.norm(vectors) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(HfHubHTTPError, match="the limit is 256"):
+        client(server, EMBEDDER).feature_extraction("word " * 2000)
+    cut = client(server, EMBEDDER).feature_extraction("word " * 2000, truncate=True)
+    assert cut.shape == (1, 384)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        (EMBEDDER, {"inputs": ""}, 400, "inputs 0 is empty"),
+        (EMBEDDER, {"inputs": "x", "parameters": {"candidate_labels": ["a"]}}, 400, "got 1"),
+        (f"{EMBEDDER}/pipeline/nonsense", {"inputs": "x"}, 404, "no task 'nonsense'"),
+        (f"{EMBEDDER}/pipeline/text-classification", {"inputs": "x"}, 400, "no labels"),
+        (f"{EMBEDDER}/pipeline/zero-shot-classification", {"inputs": "x"}, 400, "candidate"),
+        (EMBEDDER, {"inputs": "x", "nonsense": 1}, 400, "nonsense"),
+        ("nobody", {"inputs": "x"}, 404, "no model 'nobody'"),
+    ],
+)
+def test_errors_in_the_protocols_own_form(
+    server: ServerProcess, path: str, body: object, status: int, says: str
+) -> None:
+    response = httpx.post(
+        f"{server.url}/models/{path}",
+        json=body,
+        headers={"Authorization": f"Bearer {server.key}"},
+    )
+    assert response.status_code == status
+    assert says in response.json()["error"]
