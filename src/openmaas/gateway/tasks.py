@@ -454,10 +454,11 @@ async def routes(exchange: Exchange, body: TranslateBody, found: list[str]) -> l
     else:
         models = await exchange.pipeline.able(ranking.translates)
     among = {code for model in models for code in model.info.source_languages}
-    sources = [
-        body.source or await asyncio.to_thread(detect, text, sorted(among)) for text in found
-    ]
-    return [route(models, source, body.target) for source in sources]
+    ways = []
+    for text in found:
+        source = body.source or await asyncio.to_thread(detect, text, sorted(among))
+        ways.append(route(models, source, body.target))
+    return ways
 
 
 async def translate_texts(exchange: Exchange) -> None:
@@ -481,7 +482,7 @@ async def translations(found: list[str], ways: list[Route]) -> list[Translation]
                 piece
                 async for piece in translate(ways[index].model, found[index], *ways[index][1:])
             ]
-        return _translation(index, pieces, ways[index])
+        return _translation(index, pieces, way)
 
     return await together(one(index) for index in range(len(found)))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import langcodes
+from langcodes.tag_parser import LanguageTagError
 
 from openmaas.errors import InvalidRequest
 
@@ -40,7 +41,7 @@ def check(code: str, param: str) -> str:
     try:
         if langcodes.tag_is_valid(code) and "unknown language" not in name_of(code).lower():
             return code
-    except langcodes.LanguageTagError:
+    except LanguageTagError:
         pass
     raise InvalidRequest(
         f"{param}: no language has the code {code[:40]!r}; codes are those of ISO 639, "
