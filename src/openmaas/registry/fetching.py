@@ -19,7 +19,7 @@ MAX_LISTED = 20_000  # entries of a repository or folder, wanted or not
 # (.bin, .pt, .pkl, .h5 …) is never even fetched; a .bin is only taken beside its .xml.
 _WANTED = re.compile(
     r"(?:\d{1,2}_[A-Za-z0-9_]{1,32}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
-    r"\.(?:json|safetensors|txt|jinja|model|gguf|onnx|onnx_data|data|xml|keras)"
+    r"\.(?:json|safetensors|txt|jinja|model|spm|gguf|onnx|onnx_data|data|xml|keras)"
 )
 
 

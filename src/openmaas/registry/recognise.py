@@ -16,12 +16,13 @@ import msgspec
 from openmaas.errors import ArtifactRefused
 from openmaas.registry import archives
 
-Kind = Literal["gguf", "openvino_ir", "onnx", "keras", "sentence_encoder", "decoder"]
+Kind = Literal["gguf", "openvino_ir", "onnx", "keras", "sentence_encoder", "decoder", "translator"]
 
 HEAD = 4096
 MAX_JSON = 4 << 20
 MAX_ONNX_FIELDS = 100_000
 ENCODERS = ("bert", "roberta", "distilbert", "xlm-roberta")  # config.json's model_type
+TRANSLATORS = ("marian", "m2m_100", "t5")  # NLLB's model_type is m2m_100
 
 _PICKLE = (
     "is a Python pickle, which can run any code when it is read; it is never opened here. "
@@ -120,10 +121,12 @@ def _transformer(folder: Path) -> Kind:
     family = config.get("model_type") if isinstance(config, dict) else None
     if family in ENCODERS and (bare or (folder / "modules.json").is_file()):
         return "sentence_encoder"
+    if family in TRANSLATORS and not any(name.endswith("EncoderModel") for name in architectures):
+        return "translator"
     raise ArtifactRefused(
         f"{folder.name} is a {' or '.join(architectures) or 'model of no named architecture'}; "
-        "read here are decoder language models (…ForCausalLM) and BERT-family sentence encoders. "
-        "Export others to ONNX."
+        "read here are decoder language models (…ForCausalLM), BERT-family sentence encoders, and "
+        "translators (Marian, M2M100, NLLB, T5). Export others to ONNX."
     )
 
 
