@@ -10,10 +10,13 @@ import msgspec
 
 from openmaas.errors import ArtifactRefused
 
-Format = Literal["openvino-ir", "openvino-encoder", "openvino-llm", "gguf", "ctranslate2"]
+Format = Literal[
+    "openvino-ir", "openvino-encoder", "openvino-llm", "gguf", "ctranslate2", "openvino-translator"
+]
 """``openvino-ir``: an ordinary network; ``openvino-encoder``: tokens → one unit vector;
 ``openvino-llm``: a language model as IR; ``gguf``: one for llama.cpp, ``model.gguf``;
-``ctranslate2``: a translator for CTranslate2, with its tokenizer and ``translator.json``."""
+``ctranslate2``: a translator for CTranslate2, with its tokenizer and ``translator.json``;
+``openvino-translator``: one as two IRs, ``encoder.xml`` and ``decoder.xml``, greedy."""
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")

@@ -56,7 +56,7 @@ class Pieces:
         return str(self._target.decode(pieces))
 
     def split(self, text: str) -> list[tuple[int, bytes]]:
-        pieces = self._source.encode(text, out_type="immutable_proto").pieces
+        pieces = self._source.encode(text, return_type="proto").pieces
         if self._table is None:
             return [(one.id, one.surface.encode()) for one in pieces]
         return [

@@ -24,6 +24,10 @@ CHOICES: dict[str, tuple[str, str]] = {
         "ctranslate2_translation",
         "an encoder and decoder that translate; CTranslate2 runs them in int8, in batches",
     ),
+    "openvino-translator": (
+        "openvino_translation",
+        "a small translator of one pair of languages, read by OpenVINO in eight bits",
+    ),
     "openvino-ir": ("openvino_tensors", "an ordinary network: tensors in, tensors out"),
 }
 
