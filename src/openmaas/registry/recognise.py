@@ -16,7 +16,16 @@ import msgspec
 from openmaas.errors import ArtifactRefused
 from openmaas.registry import archives
 
-Kind = Literal["gguf", "openvino_ir", "onnx", "keras", "sentence_encoder", "decoder", "translator", "marian_student"]
+Kind = Literal[
+    "gguf",
+    "openvino_ir",
+    "onnx",
+    "keras",
+    "sentence_encoder",
+    "decoder",
+    "translator",
+    "marian_student",
+]
 
 HEAD = 4096
 MAX_JSON = 4 << 20

@@ -100,13 +100,17 @@ def open(folder: Path, options: dict[str, Any]) -> Ctranslate2Translation:
         source_languages=list(manifest.get("source_languages", [])),
         target_languages=list(manifest.get("target_languages", [])),
     )
-    runtime = Ctranslate2Translation(
-        engine, shared.read_words(folder), layout, info, beams=beams
-    )
-    pair = (next(iter(layout.prompts), None) or ">").split(">")
-    first = [(names or [None])[0] for names in (info.source_languages, info.target_languages)]
-    source, target = pair if layout.prompts else first
-    runtime.run([Translate(inputs=["a probe"], source=source, target=target)])
+    runtime = Ctranslate2Translation(engine, shared.read_words(folder), layout, info, beams=beams)
+    if layout.prompts:
+        source, target = next(iter(layout.prompts)).split(">")
+        probe = Translate(inputs=["a probe"], source=source, target=target)
+    else:
+        probe = Translate(
+            inputs=["a probe"],
+            source=next(iter(info.source_languages), None),
+            target=next(iter(info.target_languages), None),
+        )
+    runtime.run([probe])
     return runtime
 
 

@@ -87,7 +87,11 @@ class OpenVinoTranslation:
     """A ``BatchRuntime`` over one translator of one pair of languages."""
 
     def __init__(
-        self, reads: ov.CompiledModel, writes: ov.CompiledModel, words: shared.Words, info: ModelInfo
+        self,
+        reads: ov.CompiledModel,
+        writes: ov.CompiledModel,
+        words: shared.Words,
+        info: ModelInfo,
     ) -> None:
         self._reads = reads.create_infer_request()
         self._writes = writes.create_infer_request()

@@ -59,9 +59,7 @@ class Pieces:
         pieces = self._source.encode(text, return_type="proto").pieces
         if self._table is None:
             return [(one.id, one.surface.encode()) for one in pieces]
-        return [
-            (self._table.get(one.piece, self._unknown), one.surface.encode()) for one in pieces
-        ]
+        return [(self._table.get(one.piece, self._unknown), one.surface.encode()) for one in pieces]
 
 
 class Fast:
@@ -154,7 +152,9 @@ def language(asked: str | None, known: list[str], param: str) -> str | None:
         return known[0] if known else None
     if asked is not None and asked in known:
         return asked
-    listed = ", ".join(known[:LISTED]) + (f" … ({len(known)} in all)" if len(known) > LISTED else "")
+    listed = ", ".join(known[:LISTED]) + (
+        f" … ({len(known)} in all)" if len(known) > LISTED else ""
+    )
     if asked is None:
         raise InvalidRequest(f"this model needs a {param} language: {listed}", param=param)
     raise InvalidRequest(

@@ -89,11 +89,12 @@ class MarianFile:
         raise ConversionFailed(f"{name} is of a type that is not read here: {kind:#x}.")
 
     def _index(self) -> None:
-        version, count = struct.unpack_from("<2Q", self._data, 0)
+        data: Any = self._data
+        version, count = struct.unpack_from("<2Q", data, 0)
         if version != VERSION or count > MAX_TENSORS:
             raise ArtifactRefused("This is no model file of Marian, or of another version.")
         at = 16
-        headers = [_HEADER.unpack_from(self._data, at + 32 * one) for one in range(count)]
+        headers = [_HEADER.unpack_from(data, at + 32 * one) for one in range(count)]
         at += 32 * count
         names = []
         for length, _, rank, _ in headers:
@@ -103,9 +104,9 @@ class MarianFile:
             at += length
         shapes = []
         for _, _, rank, _ in headers:
-            shapes.append(struct.unpack_from(f"<{rank}I", self._data, at))
+            shapes.append(struct.unpack_from(f"<{rank}I", data, at))
             at += 4 * rank
-        (gap,) = struct.unpack_from("<Q", self._data, at)
+        (gap,) = struct.unpack_from("<Q", data, at)
         at += 8 + gap
         for name, shape, (_, kind, _, size) in zip(names, shapes, headers, strict=True):
             if size > len(self._data) - at:

@@ -113,9 +113,7 @@ def _bias(mask: Any) -> Any:
 def _dense(inputs: Any, pair: Any) -> Any:
     weight, bias = pair
     scale = np.full((1, 1), 1 / weight.scale, np.float32)
-    wide = ops.multiply(
-        ops.convert(ops.constant(weight.values), "f32"), ops.constant(scale)
-    )
+    wide = ops.multiply(ops.convert(ops.constant(weight.values), "f32"), ops.constant(scale))
     result = ops.matmul(inputs, wide, False, True)
     return result if bias is None else ops.add(result, ops.constant(bias))
 

@@ -60,9 +60,7 @@ def read(folder: Path, family: str, tokens: Tokens) -> Languages:
             target_tokens=named,
             target_in_source=True,
         )
-    return Languages(
-        sources=_said(settings, "source_lang"), targets=_said(settings, "target_lang")
-    )
+    return Languages(sources=_said(settings, "source_lang"), targets=_said(settings, "target_lang"))
 
 
 def _said(settings: Any, name: str) -> list[str]:
@@ -96,7 +94,7 @@ def _t5(folder: Path) -> Languages:
     config = read_json(folder / "config.json")
     tasks = config.get("task_specific_params")
     prompts = {}
-    for name, task in (tasks.items() if isinstance(tasks, dict) else ()):
+    for name, task in tasks.items() if isinstance(tasks, dict) else ():
         match = _T5.fullmatch(name)
         prompt = task.get("prefix") if isinstance(task, dict) else None
         if match and isinstance(prompt, str) and len(prompt) <= 200:

@@ -38,15 +38,17 @@ def _side(model: Translator, side: Side, hidden: Array, read: Array | None) -> A
         bias = bias + np.triu(np.full((count, count), -np.inf, np.float32), 1)
     for layer in side.layers:
         hidden = _block(
-            model, hidden, layer["attention_norm"], lambda x, of=layer: _attend(
-                model, side.heads, x, x, of, "", bias
-            )
+            model,
+            hidden,
+            layer["attention_norm"],
+            lambda x, of=layer: _attend(model, side.heads, x, x, of, "", bias),
         )
         if read is not None:
             hidden = _block(
-                model, hidden, layer["cross_norm"], lambda x, of=layer: _attend(
-                    model, side.heads, x, read, of, "cross_", 0.0
-                )
+                model,
+                hidden,
+                layer["cross_norm"],
+                lambda x, of=layer: _attend(model, side.heads, x, read, of, "cross_", 0.0),
             )
         hidden = _block(
             model, hidden, layer["output_norm"], lambda x, of=layer: _feed(model, x, of)
@@ -108,7 +110,8 @@ def _relative(table: Array, count: int, most: int, *, both_ways: bool) -> Array:
     far = np.log(np.maximum(distance, 1).astype(np.float32) / exact) / math.log(most / exact)
     far_bucket = np.minimum(exact + (far * (buckets - exact)).astype(int), buckets - 1)
     chosen = first + np.where(distance < exact, distance, far_bucket)
-    return table[chosen].transpose(2, 0, 1)
+    bias: Array = table[chosen].transpose(2, 0, 1)
+    return bias
 
 
 def _dense(inputs: Array, pair: Linear) -> Array:
