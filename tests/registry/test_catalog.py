@@ -27,7 +27,12 @@ def test_the_shipped_catalog_is_sound() -> None:
         "minilm-l6-v2",
         "digits",
     ]
-    assert {entry.task for entry in catalog.entries.values()} == {"chat", "embed", "predict"}
+    assert {entry.task for entry in catalog.entries.values()} == {
+        "chat",
+        "embed",
+        "predict",
+        "translate",
+    }
     for entry in catalog.entries.values():
         assert scheme_of(entry.source) != "https"
 

@@ -456,7 +456,9 @@ async def routes(exchange: Exchange, body: TranslateBody, found: list[str]) -> l
     among = {code for model in models for code in model.info.source_languages}
     ways = []
     for text in found:
-        source = body.source or await asyncio.to_thread(detect, text, sorted(among))
+        source = body.source
+        if source is None:
+            source = await asyncio.to_thread(detect, text, sorted(among))
         ways.append(route(models, source, body.target))
     return ways
 
@@ -477,10 +479,10 @@ async def translations(found: list[str], ways: list[Route]) -> list[Translation]
     gate = asyncio.Semaphore(TEXTS_AT_ONCE)
 
     async def one(index: int) -> Translation:
+        way = ways[index]
         async with gate:
             pieces = [
-                piece
-                async for piece in translate(ways[index].model, found[index], *ways[index][1:])
+                piece async for piece in translate(way.model, found[index], way.source, way.target)
             ]
         return _translation(index, pieces, way)
 

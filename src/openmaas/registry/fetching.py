@@ -16,10 +16,12 @@ MAX_BYTES = 256 << 30
 MAX_LISTED = 20_000  # entries of a repository or folder, wanted or not
 
 # Weights and settings that the importers read. What carries code (.py) or may be a pickle
-# (.bin, .pt, .pkl, .h5 …) is never even fetched; a .bin is only taken beside its .xml.
+# (.bin, .pt, .pkl, .h5 …) is never even fetched; a .bin is only taken beside its .xml, or
+# where its name is a Marian model's, which holds nothing but numbers.
 _WANTED = re.compile(
     r"(?:\d{1,2}_[A-Za-z0-9_]{1,32}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
-    r"\.(?:json|safetensors|txt|jinja|model|gguf|onnx|onnx_data|data|xml|keras)"
+    r"\.(?:json|safetensors|txt|jinja|model|spm|gguf|onnx|onnx_data|data|xml|keras"
+    r"|intgemm[a-z0-9.]{0,16}\.bin)"
 )
 
 

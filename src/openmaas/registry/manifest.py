@@ -10,9 +10,13 @@ import msgspec
 
 from openmaas.errors import ArtifactRefused
 
-Format = Literal["openvino-ir", "openvino-encoder", "openvino-llm", "gguf"]
+Format = Literal[
+    "openvino-ir", "openvino-encoder", "openvino-llm", "gguf", "ctranslate2", "openvino-translator"
+]
 """``openvino-ir``: an ordinary network; ``openvino-encoder``: tokens → one unit vector;
-``openvino-llm``: a language model as IR; ``gguf``: one for llama.cpp, ``model.gguf``."""
+``openvino-llm``: a language model as IR; ``gguf``: one for llama.cpp, ``model.gguf``;
+``ctranslate2``: a translator for CTranslate2, with its tokenizer and ``translator.json``;
+``openvino-translator``: one as two IRs, ``encoder.xml`` and ``decoder.xml``, greedy."""
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
@@ -52,7 +56,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an importer says of what it made."""
 
     format: Format
-    task: Literal["chat", "embed", "predict"]
+    task: Literal["chat", "embed", "predict", "translate"]
     architecture: _Text  # as the model's own files name it: llama, bert, onnx, keras …
     inputs: list[Port] = []  # of ordinary networks
     outputs: list[Port] = []
@@ -63,6 +67,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     eos_token_ids: list[int] = []  # any of which ends an answer
     add_bos_token: bool = False  # plain prompts (not chat) start with bos_token
     generation: dict[str, float] = {}  # the model's own defaults: temperature, top_p, top_k
+    source_languages: list[str] = []  # of a translator: its own codes; empty: it does not say
+    target_languages: list[str] = []
     verification: Verification | None = None  # None: stored as it came
     converted_by: dict[str, str] = {}  # package → version
 

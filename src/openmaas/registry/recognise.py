@@ -16,12 +16,22 @@ import msgspec
 from openmaas.errors import ArtifactRefused
 from openmaas.registry import archives
 
-Kind = Literal["gguf", "openvino_ir", "onnx", "keras", "sentence_encoder", "decoder"]
+Kind = Literal[
+    "gguf",
+    "openvino_ir",
+    "onnx",
+    "keras",
+    "sentence_encoder",
+    "decoder",
+    "translator",
+    "marian_student",
+]
 
 HEAD = 4096
 MAX_JSON = 4 << 20
 MAX_ONNX_FIELDS = 100_000
 ENCODERS = ("bert", "roberta", "distilbert", "xlm-roberta")  # config.json's model_type
+TRANSLATORS = ("marian", "m2m_100", "t5")  # NLLB's model_type is m2m_100
 
 _PICKLE = (
     "is a Python pickle, which can run any code when it is read; it is never opened here. "
@@ -94,6 +104,8 @@ def _folder(folder: Path) -> Recognised:
             return Recognised("openvino_ir", folder)
         if any(path.suffix == ".safetensors" for path in files):
             return Recognised(_transformer(folder), folder)
+    if any(path.suffix == ".spm" for path in files) and any(map(_is_marian, files)):
+        return Recognised("marian_student", folder)
     for suffix in (".xml", ".onnx", ".gguf", ".keras"):
         found = [path for path in files if path.suffix == suffix]
         if len(found) == 1:
@@ -106,7 +118,7 @@ def _folder(folder: Path) -> Recognised:
             raise ArtifactRefused(f"{folder.name} holds several {suffix} files; push one of them.")
     raise ArtifactRefused(
         f"{folder.name} holds no model that is known here: GGUF, OpenVINO IR, ONNX, a .keras "
-        "archive, or config.json with safetensors."
+        "archive, config.json with safetensors, or a Marian student with its .spm."
     )
 
 
@@ -120,10 +132,12 @@ def _transformer(folder: Path) -> Kind:
     family = config.get("model_type") if isinstance(config, dict) else None
     if family in ENCODERS and (bare or (folder / "modules.json").is_file()):
         return "sentence_encoder"
+    if family in TRANSLATORS and not any(name.endswith("EncoderModel") for name in architectures):
+        return "translator"
     raise ArtifactRefused(
         f"{folder.name} is a {' or '.join(architectures) or 'model of no named architecture'}; "
-        "read here are decoder language models (…ForCausalLM) and BERT-family sentence encoders. "
-        "Export others to ONNX."
+        "read here are decoder language models (…ForCausalLM), BERT-family sentence encoders, and "
+        "translators (Marian, M2M100, NLLB, T5). Export others to ONNX."
     )
 
 
@@ -194,6 +208,14 @@ def _refuse_torch(path: Path, names: list[str]) -> None:
 
 def _refuse(path: Path, why: str) -> NoReturn:
     raise ArtifactRefused(f"{path.name} {why}")
+
+
+def _is_marian(path: Path) -> bool:
+    """Marian's binary form: version 1, then how many tensors there are."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    version, count = head[:8], int.from_bytes(head[8:], "little")
+    return version == b"\1" + bytes(7) and path.name.startswith("model.") and 0 < count < 10_000
 
 
 def _is_onnx(file: BinaryIO) -> bool:

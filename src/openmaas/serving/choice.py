@@ -20,6 +20,14 @@ CHOICES: dict[str, tuple[str, str]] = {
         "openvino_embeddings",
         "a sentence encoder: texts in, one vector each out",
     ),
+    "ctranslate2": (
+        "ctranslate2_translation",
+        "an encoder and decoder that translate; CTranslate2 runs them in int8, in batches",
+    ),
+    "openvino-translator": (
+        "openvino_translation",
+        "a small translator of one pair of languages, read by OpenVINO in eight bits",
+    ),
     "openvino-ir": ("openvino_tensors", "an ordinary network: tensors in, tensors out"),
 }
 
