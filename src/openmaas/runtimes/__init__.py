@@ -13,7 +13,14 @@ from openmaas.runtimes.base import Runtime
 # OpenVINO tells its maker of every import, unless this package of its is not to be had.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-NAMES = ("openvino_genai", "llamacpp", "openvino_tensors", "openvino_embeddings", "echo")
+NAMES = (
+    "openvino_genai",
+    "llamacpp",
+    "openvino_tensors",
+    "openvino_embeddings",
+    "openvino_classifier",
+    "echo",
+)
 
 
 def open_runtime(name: str, folder: Path, options: dict[str, Any]) -> Runtime:

@@ -20,6 +20,10 @@ CHOICES: dict[str, tuple[str, str]] = {
         "openvino_embeddings",
         "a sentence encoder: texts in, one vector each out",
     ),
+    "openvino-classifier": (
+        "openvino_classifier",
+        "a classifier of texts: texts in, a score of each label out",
+    ),
     "openvino-ir": ("openvino_tensors", "an ordinary network: tensors in, tensors out"),
 }
 
