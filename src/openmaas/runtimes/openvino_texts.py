@@ -179,7 +179,8 @@ class TextNetwork:
         return Text([*ids[: self._context - 1], ids[-1]])
 
     def _pair(self, pair: tuple[str, str], index: int) -> Text:
-        encoding = self._tokenizer.encode(*(self._bounded(one, index) for one in pair))
+        former, latter = (self._bounded(one, index) for one in pair)
+        encoding = self._tokenizer.encode(former, latter)
         parts = encoding.sequence_ids  # of each token 0 or 1; special ones are of neither
         if not self._fits(len(parts), index):
             first, second = parts.count(0), parts.count(1)
@@ -277,7 +278,5 @@ def _dtype(port: Any) -> np.dtype[Any]:
 def _width(compiled: ov.CompiledModel) -> int:
     shape = compiled.outputs[0].get_partial_shape() if len(compiled.outputs) == 1 else None
     if shape is None or shape.rank.is_dynamic or len(shape) != 2 or shape[1].is_dynamic:
-        raise ArtifactRefused(
-            "the network does not answer one row of numbers of a fixed length a text"
-        )
+        raise ArtifactRefused("the network does not answer one row of a fixed length a text")
     return int(shape[1].get_length())
