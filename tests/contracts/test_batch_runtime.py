@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 
 from openmaas.errors import ConfigurationError, InvalidRequest
-from openmaas.inference import Chat, Complete, Embed, Embedded, Message, Predict, Predicted, Request
+from openmaas.inference import (
+    Chat,
+    Complete,
+    Embed,
+    Embedded,
+    Message,
+    Predict,
+    Predicted,
+    Request,
+    Score,
+    Scored,
+)
 from openmaas.runtimes import open_runtime
 from openmaas.runtimes.base import BatchRuntime
-from tests.runtimes.small_networks import dense, embed, encoder, predict
+from tests.runtimes.small_networks import classifier, dense, embed, encoder, predict
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Case:
     artifact: Callable[[Path], Path]
     options: dict[str, Any]
     request: Callable[[int, int], Request]
-    answer: type[Predicted | Embedded]
+    answer: type[Predicted | Embedded | Scored]
     foreign: Request
 
 
@@ -39,6 +50,18 @@ def _texts(number: int, size: int) -> Embed:
     )
 
 
+def _scores(number: int, size: int) -> Score:
+    return Score(inputs=[text for text in _texts(number, size).inputs if isinstance(text, str)])
+
+
+def _pairs(number: int, size: int) -> Score:
+    return Score(inputs=[(f"w{number % 60}", f"w5 w{at % 60}") for at in range(size)])
+
+
+def _reader(folder: Path) -> Path:
+    return classifier(folder, pairs=True)
+
+
 def _nothing(folder: Path) -> Path:
     return folder
 
@@ -46,9 +69,14 @@ def _nothing(folder: Path) -> Path:
 CASES = [
     Case("openvino_tensors", dense, {}, _rows, Predicted, embed("w1")),
     Case("openvino_embeddings", encoder, {}, _texts, Embedded, _rows(0, 1)),
+    Case("openvino_classifier", classifier, {}, _scores, Scored, embed("w1")),
+    Case("openvino_classifier", _reader, {}, _pairs, Scored, _rows(0, 1)),
     Case("echo", _nothing, {"task": "predict"}, _rows, Predicted, embed("w1")),
     Case("echo", _nothing, {"task": "embed"}, _texts, Embedded, _rows(0, 1)),
 ]
+
+
+TASKS = {Predicted: "predict", Embedded: "embed", Scored: "classify"}
 
 
 @pytest.fixture(
@@ -68,7 +96,7 @@ def runtime(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ba
 
 def test_says_what_it_is(case: Case, runtime: BatchRuntime) -> None:
     assert runtime.info.runtime == case.name
-    assert runtime.info.task == ("predict" if case.answer is Predicted else "embed")
+    assert runtime.info.task == TASKS[case.answer]
 
 
 def test_size_counts_what_is_billed(case: Case, runtime: BatchRuntime) -> None:
@@ -118,5 +146,7 @@ def test_unknown_options_are_refused(case: Case, tmp_path: Path) -> None:
 def _numbers(answer: Any) -> Any:
     if isinstance(answer, Embedded):
         return np.frombuffer(answer.data, "<f4").reshape(-1, answer.dimensions)
+    if isinstance(answer, Scored):
+        return np.frombuffer(answer.data, "<f4").reshape(-1, answer.labels)
     assert isinstance(answer, Predicted)
     return np.concatenate([np.frombuffer(one.data, "<f4") for one in answer.outputs])

@@ -12,17 +12,29 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.registry.small_models import DECODERS, ENCODERS, decoder_folder, encoder_folder
+from tests.registry.small_models import (
+    CLASSIFIERS,
+    DECODERS,
+    ENCODERS,
+    classifier_folder,
+    decoder_folder,
+    encoder_folder,
+)
 
 FILE = Path(__file__).with_name("golden.json")
 TOKENS = [257, 72, 101, 256, 111, 44, 32, 119, 111, 114, 108, 100, 33, 10, 256, 101]
 IDS = [[2, 4, 5, 6, 7, 8, 9, 3], [2, 10, 6, 11, 3, 0, 0, 0]]
 MASK = [[1] * 8, [1] * 5 + [0] * 3]
+TYPES = [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 0, 0, 0]]
 
 
 def main() -> None:
     import torch
-    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+    )
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place, torch.no_grad():
@@ -38,6 +50,16 @@ def main() -> None:
             state = model(input_ids=torch.tensor(IDS), attention_mask=mask).last_hidden_state
             total = (state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             found[family] = (total / total.norm(dim=1, keepdim=True)).tolist()
+        for name, labels in {"classifier": ("a", "b", "c"), "cross-encoder": ("a",)}.items():
+            for family in CLASSIFIERS:
+                folder = classifier_folder(Path(place, f"{family}-{name}"), family, *labels)
+                scorer = AutoModelForSequenceClassification.from_pretrained(
+                    folder, dtype=torch.float32
+                ).eval()
+                given = {"input_ids": torch.tensor(IDS), "attention_mask": torch.tensor(MASK)}
+                if name == "cross-encoder" and family == "bert":
+                    given["token_type_ids"] = torch.tensor(TYPES)
+                found[f"{family}-{name}"] = scorer(**given).logits.tolist()
     FILE.write_text(json.dumps(found, indent=1) + "\n")
 
 

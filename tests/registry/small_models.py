@@ -112,8 +112,11 @@ def word_tokenizer(words: list[str]) -> dict[str, Any]:
                 {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
             ],
             "pair": [
+                {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
                 {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
                 {"Sequence": {"id": "B", "type_id": 1}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 1}},
             ],
             "special_tokens": {
                 text: {"id": text, "ids": [at], "tokens": [text]}
@@ -321,3 +324,52 @@ def encoder_folder(folder: Path, family: str) -> Path:
     (folder / "tokenizer.json").write_text(json.dumps(word_tokenizer(WORDS)))
     write_safetensors(folder / "model.safetensors", encoder_weights(family))
     return folder
+
+
+CLASSIFIERS = {
+    "bert": "BertForSequenceClassification",
+    "roberta": "RobertaForSequenceClassification",
+    "distilbert": "DistilBertForSequenceClassification",
+}
+_HEADS = {
+    "bert": ("bert.pooler.dense", "classifier"),
+    "roberta": ("classifier.dense", "classifier.out_proj"),
+    "distilbert": ("pre_classifier", "classifier"),
+}
+
+
+def classifier_weights(family: str, labels: int) -> Weights:
+    first, last = _HEADS[family]
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{first}.weight": (_WIDTH, _WIDTH),
+        f"{first}.bias": (_WIDTH,),
+        f"{last}.weight": (labels, _WIDTH),
+        f"{last}.bias": (labels,),
+    }
+    encoder = {f"{family}.{name}": values for name, values in encoder_weights(family).items()}
+    return encoder | {name: 3 * values for name, values in random_weights(shapes, 6).items()}
+
+
+def classifier_folder(folder: Path, family: str, *labels: str, **settings: Any) -> Path:
+    """As transformers saves a …ForSequenceClassification; one label makes a cross-encoder."""
+    folder.mkdir()
+    config = encoder_config(family) | {"architectures": [CLASSIFIERS[family]]}
+    config |= {"id2label": {str(at): label for at, label in enumerate(labels)}} | settings
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(json.dumps(word_tokenizer(WORDS)))
+    write_safetensors(folder / "model.safetensors", classifier_weights(family, len(labels)))
+    return folder
+
+
+def head(folder: Path, *labels: str, **settings: Any) -> Weights:
+    """Lays a head of two layers, 24 → 6 → labels, on the sentence encoder of a folder."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "head.0.weight": (6, _WIDTH),
+        "head.0.bias": (6,),
+        "head.1.weight": (len(labels), 6),
+        "head.1.bias": (len(labels),),
+    }
+    weights = {name: 5 * values for name, values in random_weights(shapes, 8).items()}
+    write_safetensors(folder / "head.safetensors", weights)
+    (folder / "head.json").write_text(json.dumps({"labels": list(labels)} | settings))
+    return weights

@@ -26,12 +26,10 @@ def test_the_shipped_catalog_is_sound() -> None:
         "smollm2-135m",
         "minilm-l6-v2",
         "digits",
+        "sentiment",
     ]
     assert {entry.task for entry in catalog.entries.values()} == {
-        "chat",
-        "embed",
-        "predict",
-        "translate",
+        *("chat", "embed", "predict", "classify", "translate")
     }
     for entry in catalog.entries.values():
         assert scheme_of(entry.source) != "https"

@@ -21,6 +21,7 @@ from openmaas.inference import Embed, Predict, Tensor
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for number in range(60))]
 CONTEXT = 16
 DIMENSIONS = 8
+LABELS = ["good", "bad", "odd"]
 NAMES = {
     "f2": "FP16",
     "f4": "FP32",
@@ -83,12 +84,50 @@ def encoder(folder: Path) -> Path:
         dimensions=DIMENSIONS,
         precision="f32",
     )
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def _tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+def classifier_tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A row of logits for each word, and for each of two token types."""
+    rng = np.random.default_rng(1)
+    words = rng.standard_normal((len(WORDS), len(LABELS))).astype(np.float32)
+    return words, rng.standard_normal((2, len(LABELS))).astype(np.float32)
+
+
+def classifier(folder: Path, *, pairs: bool = False) -> Path:
+    """Tokens → mean of the rows of their words and types; multi-label."""
+    words, kinds = classifier_tables()
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    ids, mask, types = (ops.parameter([-1, -1], np.int64, name=name) for name in names)
+    there = ops.unsqueeze(ops.convert(mask, "f32"), ops.constant(np.int64([2])))
+    axis, first = ops.constant(np.int64([1])), ops.constant(np.int64(0))
+    rows = ops.add(
+        ops.gather(ops.constant(words), ids, first), ops.gather(ops.constant(kinds), types, first)
+    )
+    total = ops.reduce_sum(ops.multiply(rows, there), axis)
+    save(
+        folder,
+        [ids, mask, types],
+        {"logits": ops.divide(total, ops.reduce_sum(there, axis))},
+        context_tokens=CONTEXT,
+        labels=LABELS,
+        multi_label=True,
+        pairs=pairs,
+        precision="f32",
+    )
+    _tokenizer().save(str(folder / "tokenizer.json"))
     return folder
 
 

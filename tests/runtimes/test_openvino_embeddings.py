@@ -15,12 +15,8 @@ from numpy.typing import NDArray
 from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest, PayloadTooLarge
 from openmaas.inference import Embedded, Predict
 from openmaas.runtimes import openvino_embeddings
-from openmaas.runtimes.openvino_embeddings import (
-    CALL_COST,
-    CALL_TOKENS,
-    OpenVinoEmbeddings,
-    batches,
-)
+from openmaas.runtimes.openvino_embeddings import OpenVinoEmbeddings
+from openmaas.runtimes.openvino_texts import CALL_COST, CALL_TOKENS, REMEMBERED, batches
 from tests.runtimes.small_networks import CONTEXT, DIMENSIONS, WORDS, embed, encoder
 
 
@@ -127,12 +123,12 @@ def test_cuts_only_where_the_operator_said_so(folder: Path) -> None:
 def test_a_request_that_was_measured_and_given_up_leaves_little(
     runtime: OpenVinoEmbeddings,
 ) -> None:
-    for number in range(openvino_embeddings.REMEMBERED + 10):
+    for number in range(REMEMBERED + 10):
         runtime.size(embed([4 + number % 60]))
-    assert len(runtime._measured) <= openvino_embeddings.REMEMBERED
+    assert len(runtime._network._measured) <= REMEMBERED
     asked = embed("w1")
     runtime.run([asked])
-    assert id(asked) not in runtime._measured
+    assert id(asked) not in runtime._network._measured
 
 
 def cost(calls: list[list[int]], texts: list[list[int]]) -> int:

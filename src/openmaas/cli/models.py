@@ -98,7 +98,8 @@ def push(
     ],
     deploy: Deploy = False,
     task: Annotated[
-        str | None, typer.Option(help="Refuse it unless it is for: chat, embed or predict.")
+        str | None,
+        typer.Option(help="Refuse it unless it is for: chat, embed, predict or classify."),
     ] = None,
     licence: Annotated[str, typer.Option(help="Written down with the version.")] = "",
     sha256: Annotated[

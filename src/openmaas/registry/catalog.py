@@ -19,12 +19,16 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: _Name
-    task: Literal["chat", "embed", "predict", "translate"]
+    task: Literal["chat", "embed", "predict", "classify", "translate"]
     source: _Text  # see ``sources.py``; a relative file: is beside the catalog
     sha256: _Sha256  # of the file, or of the listing of a folder (``sources.digest_of_folder``)
     size: Annotated[int, msgspec.Meta(gt=0)]  # bytes
     licence: _Text
     description: _Text
+    # of a classifier that is a head on the source's sentence encoder: a folder beside the catalog
+    # with head.json and head.safetensors, and its sources.digest_of_folder
+    head: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]+(/[a-z0-9_]+)*$")] | None = None
+    head_sha256: _Sha256 | None = None
     starter: bool = False  # fetched by ``make serve``
     # a language model's own, where its file does not say them: temperature, top_p, top_k
     generation: dict[Literal["temperature", "top_p", "top_k"], float] = {}

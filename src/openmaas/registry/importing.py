@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
 
-from openmaas.errors import ConversionFailed
+from openmaas.errors import ArtifactRefused, ConversionFailed, SourceUnavailable
 from openmaas.registry import conversion, sources
 from openmaas.registry.artifacts import ArtifactStore, disk_errors, need_space
 from openmaas.registry.catalog import Catalog, Entry
@@ -36,7 +37,7 @@ def import_model(
     """
     text = f"file:{source.absolute()}" if isinstance(source, Path) else source
     wanted = Wanted(source=text, sha256=expect_sha256)
-    return _import(wanted, "", store, progress, allow_https, {})
+    return _import(wanted, store, progress, allow_https)
 
 
 def import_entry(
@@ -58,8 +59,7 @@ def import_entry(
         size=entry.size,
         relative_to=catalog.folder,
     )
-    own = {str(name): value for name, value in entry.generation.items()}
-    digest, manifest = _import(wanted, entry.licence, store, progress, allow_https, own)
+    digest, manifest = _import(wanted, store, progress, allow_https, entry, catalog.folder)
     if manifest.task != entry.task:
         store.remove(digest)
         raise ConversionFailed(
@@ -70,17 +70,22 @@ def import_entry(
 
 def _import(
     wanted: Wanted,
-    licence: str,
     store: ArtifactStore,
     progress: Progress,
     allow_https: bool,
-    generation: dict[str, float],
+    entry: Entry | None = None,
+    beside: Path = Path(),
 ) -> tuple[str, Manifest]:
     downloads = store.root / ".downloads"
     with (
         sources.fetched(wanted, downloads, progress=progress, allow_https=allow_https) as fetched,
         store.scratch() as scratch,
     ):
+        source, sha256 = _recorded(wanted.source), fetched.sha256
+        if entry is not None and entry.head is not None:
+            _put_head(entry, beside / entry.head, fetched.path)
+            source = f"{source} + file:{entry.head}"
+            sha256 = sources.digest_of_folder(fetched.path)[1]
         recognised = recognise(fetched.path)
         with disk_errors():
             need_space(scratch, 2 * fetched.size)
@@ -92,19 +97,39 @@ def _import(
         description = conversion.convert(
             msgspec.structs.replace(recognised, path=moved / inside), scratch, progress
         )
-        description = msgspec.structs.replace(
-            description, generation=description.generation | generation
-        )
+        if entry is not None:
+            own = {str(name): value for name, value in entry.generation.items()}
+            description = msgspec.structs.replace(
+                description, generation=description.generation | own
+            )
         progress(fetched.size, fetched.size, "storing")
         return store.add(
             scratch / "out",
             description,
-            source=_recorded(wanted.source),
-            source_sha256=fetched.sha256,
-            licence=licence,
+            source=source,
+            source_sha256=sha256,
+            licence=entry.licence if entry is not None else "",
         )
+
+
+def _put_head(entry: Entry, head: Path, encoder: Path) -> None:
+    """Lays a catalog entry's head beside the encoder that was fetched.
+
+    Raises:
+        SourceUnavailable: the head is missing or has other bytes than the catalog says.
+        ArtifactRefused: the encoder is no folder, or has a head of its own.
+    """
+    if not head.is_dir() or sources.digest_of_folder(head)[1] != entry.head_sha256:
+        raise SourceUnavailable(f"The head of {entry.name} is missing or damaged.")
+    if not encoder.is_dir() or any((encoder / path.name).exists() for path in head.iterdir()):
+        raise ArtifactRefused(f"The source of {entry.name} is no encoder without a head.")
+    with disk_errors():
+        for path in head.iterdir():
+            shutil.copyfile(path, encoder / path.name)
 
 
 def _recorded(source: str) -> str:
     """A local path says nothing to others, and the same model has one digest wherever it lay."""
-    return f"file:{Path(source).name}" if source.startswith("file:") else source
+    return (
+        f"file:{Path(source.removeprefix('file:')).name}" if source.startswith("file:") else source
+    )

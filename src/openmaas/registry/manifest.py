@@ -11,9 +11,16 @@ import msgspec
 from openmaas.errors import ArtifactRefused
 
 Format = Literal[
-    "openvino-ir", "openvino-encoder", "openvino-llm", "gguf", "ctranslate2", "openvino-translator"
+    "openvino-ir",
+    "openvino-encoder",
+    "openvino-classifier",
+    "openvino-llm",
+    "gguf",
+    "ctranslate2",
+    "openvino-translator",
 ]
 """``openvino-ir``: an ordinary network; ``openvino-encoder``: tokens → one unit vector;
+``openvino-classifier``: tokens → a logit for each label;
 ``openvino-llm``: a language model as IR; ``gguf``: one for llama.cpp, ``model.gguf``;
 ``ctranslate2``: a translator for CTranslate2, with its tokenizer and ``translator.json``;
 ``openvino-translator``: one as two IRs, ``encoder.xml`` and ``decoder.xml``, greedy."""
@@ -26,6 +33,7 @@ MAX_FILES = 64
 
 _Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
@@ -56,13 +64,16 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an importer says of what it made."""
 
     format: Format
-    task: Literal["chat", "embed", "predict", "translate"]
+    task: Literal["chat", "embed", "predict", "classify", "translate"]
     architecture: _Text  # as the model's own files name it: llama, bert, onnx, keras …
     inputs: list[Port] = []  # of ordinary networks
     outputs: list[Port] = []
     precision: Literal["f32", "bf16"] | None = None  # to compute in; None: the runtime's choice
     context_tokens: _Count = 0  # prompt + answer; of encoders: input
     dimensions: _Count = 0  # of an embedding
+    labels: list[_Label] = []  # of a classifier, in the order of its logits
+    multi_label: bool = False  # its labels exclude one another not: sigmoid, not softmax
+    pairs: bool = False  # it reads pairs of texts, as rerankers do
     special_tokens: dict[str, str] = {}  # bos_token, eos_token … → text, for chat templates
     eos_token_ids: list[int] = []  # any of which ends an answer
     add_bos_token: bool = False  # plain prompts (not chat) start with bos_token

@@ -22,6 +22,8 @@ Kind = Literal[
     "onnx",
     "keras",
     "sentence_encoder",
+    "text_classifier",
+    "onnx_classifier",
     "decoder",
     "translator",
     "marian_student",
@@ -29,7 +31,9 @@ Kind = Literal[
 
 HEAD = 4096
 MAX_JSON = 4 << 20
+MAX_TOKENIZER = 64 << 20  # of a quarter of a million pieces, as XLM-RoBERTa has: 17 MB
 MAX_ONNX_FIELDS = 100_000
+CLASSIFIER = "ForSequenceClassification"
 ENCODERS = ("bert", "roberta", "distilbert", "xlm-roberta")  # config.json's model_type
 TRANSLATORS = ("marian", "m2m_100", "t5")  # NLLB's model_type is m2m_100
 
@@ -62,7 +66,7 @@ def recognise(path: Path) -> Recognised:
     return Recognised(kind, path)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = MAX_JSON) -> Any:
     """A small JSON file of a model's folder.
 
     Raises:
@@ -70,8 +74,8 @@ def read_json(path: Path) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            text = file.read(MAX_JSON + 1)
-        if len(text) > MAX_JSON:
+            text = file.read(most + 1)
+        if len(text) > most:
             raise ArtifactRefused(f"{path.name} is too large.")
         return msgspec.json.decode(text)
     except FileNotFoundError:
@@ -104,6 +108,8 @@ def _folder(folder: Path) -> Recognised:
             return Recognised("openvino_ir", folder)
         if any(path.suffix == ".safetensors" for path in files):
             return Recognised(_transformer(folder), folder)
+        if _onnx_classifier(folder, files):
+            return Recognised("onnx_classifier", folder)
     if any(path.suffix == ".spm" for path in files) and any(map(_is_marian, files)):
         return Recognised("marian_student", folder)
     for suffix in (".xml", ".onnx", ".gguf", ".keras"):
@@ -122,22 +128,43 @@ def _folder(folder: Path) -> Recognised:
     )
 
 
-def _transformer(folder: Path) -> Kind:
+def _onnx_classifier(folder: Path, files: list[Path]) -> bool:
+    """Whether a lone ONNX file has a classifier's settings and tokenizer beside it."""
+    _, architectures = _architectures(folder)
+    return (
+        sum(path.suffix == ".onnx" for path in files) == 1
+        and (folder / "tokenizer.json").is_file()
+        and any(name.endswith(CLASSIFIER) for name in architectures)
+    )
+
+
+def _architectures(folder: Path) -> tuple[Any, list[str]]:
+    """Family and names of classes, as config.json says."""
     config = read_json(folder / "config.json")
-    names = config.get("architectures") if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        return None, []
+    names = config.get("architectures")
     architectures = [str(name)[:80] for name in names] if isinstance(names, list) else []
+    return config.get("model_type"), architectures
+
+
+def _transformer(folder: Path) -> Kind:
+    family, architectures = _architectures(folder)
     if any(name.endswith("ForCausalLM") for name in architectures):
         return "decoder"
     bare = all(name.endswith("Model") for name in architectures)  # no classifier on top
-    family = config.get("model_type") if isinstance(config, dict) else None
     if family in ENCODERS and (bare or (folder / "modules.json").is_file()):
-        return "sentence_encoder"
+        head = (folder / "head.json").is_file()
+        return "text_classifier" if head else "sentence_encoder"
+    if family in ENCODERS and any(name.endswith(CLASSIFIER) for name in architectures):
+        return "text_classifier"
     if family in TRANSLATORS and not any(name.endswith("EncoderModel") for name in architectures):
         return "translator"
     raise ArtifactRefused(
         f"{folder.name} is a {' or '.join(architectures) or 'model of no named architecture'}; "
-        "read here are decoder language models (…ForCausalLM), BERT-family sentence encoders, and "
-        "translators (Marian, M2M100, NLLB, T5). Export others to ONNX."
+        "read here are decoder language models (…ForCausalLM), of the BERT family sentence "
+        f"encoders and classifiers (…{CLASSIFIER}), and translators (Marian, M2M100, NLLB, T5). "
+        "Export others to ONNX."
     )
 
 

@@ -18,6 +18,7 @@ NAMES = (
     "llamacpp",
     "openvino_tensors",
     "openvino_embeddings",
+    "openvino_classifier",
     "openvino_translation",
     "ctranslate2_translation",
     "echo",

@@ -20,6 +20,10 @@ CHOICES: dict[str, tuple[str, str]] = {
         "openvino_embeddings",
         "a sentence encoder: texts in, one vector each out",
     ),
+    "openvino-classifier": (
+        "openvino_classifier",
+        "a classifier of texts: texts in, a score of each label out",
+    ),
     "ctranslate2": (
         "ctranslate2_translation",
         "an encoder and decoder that translate; CTranslate2 runs them in int8, in batches",

@@ -25,52 +25,67 @@ SENTENCES = (
 )
 
 
-def batches(tokenizer: Path, context: int) -> list[tuple[Ids, Ids]]:
-    """All sentences padded in one batch, and each of the first three alone."""
+def batches(tokenizer: Path, context: int, *, pairs: bool = False) -> list[tuple[Ids, Ids, Ids]]:
+    """Ids, mask and token types [batch, tokens] of all sentences, padded in one batch, and of
+    each of the first three alone; with ``pairs`` each is followed by the next one."""
     from tokenizers import Tokenizer
 
     reader = Tokenizer.from_file(str(tokenizer))
     reader.enable_truncation(context)
     reader.enable_padding(pad_id=reader.token_to_id("<pad>") or 0)
-    groups = [list(SENTENCES), *([text] for text in SENTENCES[:3])]
+    texts: list[Any] = list(SENTENCES)
+    if pairs:
+        texts = list(zip(SENTENCES, SENTENCES[1:] + SENTENCES[:1], strict=True))
+    groups = [texts, *([text] for text in texts[:3])]
     made = []
     for group in groups:
         rows = reader.encode_batch(group)
-        ids = np.array([row.ids for row in rows], dtype=np.int64)
-        made.append((ids, np.array([row.attention_mask for row in rows], dtype=np.int64)))
+        columns = zip(*((row.ids, row.attention_mask, row.type_ids) for row in rows), strict=True)
+        ids, mask, types = (np.array(column, dtype=np.int64) for column in columns)
+        made.append((ids, mask, types))
     return made
 
 
 def forward(encoder: Encoder, ids: Ids, mask: Ids) -> Array:
     """Unit vectors [batch, width] of token ids [batch, tokens]; every token is of type 0."""
+    return unit(pooled(encoder, ids, mask, np.zeros_like(ids)))
+
+
+def unit(vectors: Array) -> Array:
+    """Each row brought to length 1."""
+    rows: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return rows
+
+
+def pooled(encoder: Encoder, ids: Ids, mask: Ids, types: Ids) -> Array:
+    """Vectors [batch, width] of token ids [batch, tokens]; a family without, or with one token
+    type, ignores ``types``."""
     if encoder.first_position:
         places = np.cumsum(mask, axis=1) * mask + encoder.first_position - 1
     else:
         places = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     hidden = encoder.words[ids] + encoder.positions[places]
     if encoder.types is not None:
-        hidden = hidden + encoder.types[0]
+        hidden = hidden + encoder.types[types if len(encoder.types) > 1 else 0]
     hidden = _norm(hidden, encoder.embedding_norm, encoder.epsilon)
     for layer in encoder.layers:
         attended = _attention(hidden, mask, layer, encoder.heads)
         hidden = _norm(
-            hidden + _dense(attended, layer["attended"]), layer["attention_norm"], encoder.epsilon
+            hidden + dense(attended, layer["attended"]), layer["attention_norm"], encoder.epsilon
         )
-        inner = _activate(_dense(hidden, layer["up"]), encoder.activation)
-        hidden = _norm(hidden + _dense(inner, layer["down"]), layer["output_norm"], encoder.epsilon)
+        inner = activate(dense(hidden, layer["up"]), encoder.activation)
+        hidden = _norm(hidden + dense(inner, layer["down"]), layer["output_norm"], encoder.epsilon)
     if encoder.pooling == "cls":
-        vectors = hidden[:, 0]
-    else:
-        vectors = (hidden * mask[..., None]).sum(1) / np.maximum(mask.sum(1), 1)[:, None]
-    unit: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+        return hidden[:, 0]
+    vectors: Array = (hidden * mask[..., None]).sum(1) / np.maximum(mask.sum(1), 1)[:, None]
+    return vectors
 
 
 def _attention(hidden: Array, mask: Ids, layer: dict[str, Any], heads: int) -> Array:
     batch, tokens, width = hidden.shape
     size = width // heads
     query, key, value = (
-        _dense(hidden, layer[name]).reshape(batch, tokens, heads, size)
+        dense(hidden, layer[name]).reshape(batch, tokens, heads, size)
         for name in ("query", "key", "value")
     )
     scores = np.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(size)
@@ -81,7 +96,8 @@ def _attention(hidden: Array, mask: Ids, layer: dict[str, Any], heads: int) -> A
     return merged
 
 
-def _dense(inputs: Array, pair: tuple[Array, Array]) -> Array:
+def dense(inputs: Array, pair: tuple[Array, Array]) -> Array:
+    """[…, in] → […, out] by (weight [out, in], bias [out])."""
     result: Array = inputs @ pair[0].T + pair[1]
     return result
 
@@ -93,9 +109,12 @@ def _norm(inputs: Array, pair: tuple[Array, Array], epsilon: float) -> Array:
     return result
 
 
-def _activate(inputs: Array, name: str) -> Array:
+def activate(inputs: Array, name: str) -> Array:
+    """``relu``, ``tanh``, ``gelu`` or ``gelu_tanh`` of each number."""
     if name == "relu":
         return np.maximum(inputs, 0)
+    if name == "tanh":
+        return np.tanh(inputs)
     if name == "gelu_tanh":
         inner = math.sqrt(2 / math.pi) * (inputs + 0.044715 * inputs**3)
         result: Array = 0.5 * inputs * (1 + np.tanh(inner))

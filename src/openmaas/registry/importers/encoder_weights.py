@@ -87,7 +87,7 @@ def read(folder: Path) -> Encoder:
     inner = config.number("hidden_dim" if distil else "intermediate_size", MAX_WIDTH * 8)
     if width % heads:
         raise ArtifactRefused("config.json: the width is no multiple of the number of heads.")
-    weights = _Weights(folder)
+    weights = Weights(folder)
     rows = config.number("vocab_size", MAX_VOCABULARY)
     places = config.number("max_position_embeddings", MAX_POSITIONS)
     first = int(config.raw.get("pad_token_id", 1)) + 1 if "roberta" in family else 0
@@ -138,8 +138,9 @@ class _Settings:
         return float(value)
 
 
-class _Weights:
-    """The folder's safetensors, whatever prefix they have."""
+class Weights:
+    """The folder's safetensors, whatever prefix the encoder's have; a leading ``/`` stands for
+    what lies beside the encoder, without the prefix."""
 
     def __init__(self, folder: Path) -> None:
         self._tensors = SafetensorsFolder(folder)
@@ -148,10 +149,17 @@ class _Weights:
         self._prefix = next(named, words).removesuffix(words)
 
     def get(self, name: str, *shape: int) -> Array:
-        whole = self._prefix + name
+        whole = self._whole(name)
         if self._tensors.shape(whole) != shape:
             raise ArtifactRefused(f"{whole} has other dimensions than config.json says.")
         return self._tensors(whole)
+
+    def rows(self, name: str) -> int:
+        """The first dimension of a tensor."""
+        return next(iter(self._tensors.shape(self._whole(name))), 0)
+
+    def _whole(self, name: str) -> str:
+        return name[1:] if name.startswith("/") else self._prefix + name
 
     def types(self, count: int, width: int) -> Array | None:
         return self.get("embeddings.token_type_embeddings.weight", count, width) if count else None

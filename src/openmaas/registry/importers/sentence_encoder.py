@@ -1,8 +1,6 @@
 """BERT-family sentence encoders → an OpenVINO graph, straight from their safetensors.
 
-No framework takes part: the graph is built operation by operation, and checked against a
-second, independent forward pass in NumPy. Sources: Devlin et al. 2019 (BERT), Liu et al. 2019
-(RoBERTa's positions), Sanh et al. 2019 (DistilBERT), Reimers and Gurevych 2019 (pooling).
+The graph is checked against a second, independent forward pass in NumPy.
 """
 
 from __future__ import annotations
@@ -10,17 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from openmaas.errors import ConversionFailed
-from openmaas.registry.importers import encoder_reference, encoder_weights
+from openmaas.errors import ArtifactRefused, ConversionFailed
+from openmaas.registry.importers import encoder_graph, encoder_reference, encoder_weights
 from openmaas.registry.importers.encoder_weights import Encoder
 from openmaas.registry.manifest import Description, Port, Verification
-from openmaas.registry.recognise import read_json
+from openmaas.registry.recognise import MAX_TOKENIZER, read_json
 
 TOLERANCE = 1e-4  # of a component of a unit vector
 
@@ -31,10 +28,7 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
         ArtifactRefused: settings or weights are damaged or missing.
         ConversionFailed: a variant that is not built here, or the graph computes other vectors.
     """
-    tokenizer = read_json(source / "tokenizer.json")
-    # Length and padding are the server's business, batch by batch; the file's own would cut.
-    tokenizer["truncation"] = tokenizer["padding"] = None
-    (out / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    copy_tokenizer(source, out)
     encoder = encoder_weights.read(source)
     say(f"building the graph of a {encoder.family} encoder")
     model = build(encoder)
@@ -56,137 +50,27 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
     )
 
 
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """``tokenizer.json`` without its own length and padding, which are the server's business,
+    batch by batch; the file's would cut.
+
+    Raises:
+        ArtifactRefused: it is missing or damaged.
+    """
+    tokenizer = read_json(source / "tokenizer.json", MAX_TOKENIZER)
+    if not isinstance(tokenizer, dict):
+        raise ArtifactRefused("tokenizer.json is no object.")
+    tokenizer["truncation"] = tokenizer["padding"] = None
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+
+
 def build(encoder: Encoder) -> openvino.Model:
-    """Inputs ``input_ids``, ``attention_mask`` and, where the model has more than one token
-    type, ``token_type_ids``: int64 [batch, tokens]. Output ``embeddings``: float32 [batch, width],
-    each row of length 1."""
-    ids, mask, types = (
-        ops.parameter([-1, -1], np.int64, name=name)
-        for name in ("input_ids", "attention_mask", "token_type_ids")
-    )
-    for port in (ids, mask, types):
-        port.output(0).set_names({port.friendly_name})
-    inputs = [ids, mask]
-    hidden = _add(
-        _rows(encoder.words, ids), _rows(encoder.positions, _positions(encoder, ids, mask))
-    )
-    if encoder.types is not None and len(encoder.types) > 1:
-        inputs.append(types)
-        hidden = _add(hidden, _rows(encoder.types, types))
-    elif encoder.types is not None:
-        hidden = _add(hidden, ops.constant(encoder.types))
-    ragged = _Ragged(mask)
-    hidden = _norm(ragged.pack(hidden), encoder.embedding_norm, encoder.epsilon)
-    allowed = ops.unsqueeze(ops.unsqueeze(_floats(mask), _ints(1)), _ints(1))  # [B, 1, 1, T]
-    bias = ops.multiply(ops.subtract(_float(1.0), allowed), _float(-1e9))
-    for layer in encoder.layers:
-        hidden = _layer(hidden, bias, layer, encoder, ragged)
-    vector = _pool(ragged.unpack(hidden), mask, encoder.pooling)
-    unit = ops.normalize_l2(vector, _ints(1), 1e-24, "max")
+    """Inputs as ``encoder_graph.build``. Output ``embeddings``: float32 [batch, width], each row
+    of length 1."""
+    inputs, vectors = encoder_graph.build(encoder)
+    unit = encoder_graph.unit(vectors)
     unit.output(0).set_names({"embeddings"})
     return openvino.Model([ops.result(unit)], inputs, f"{encoder.family} sentence encoder")
-
-
-class _Ragged:
-    """Real tokens alone, in one row, wherever a token does not see another: padding then costs
-    nothing but in attention itself (Zhai et al. 2023, ByteTransformer, section III.D)."""
-
-    def __init__(self, mask: Any) -> None:
-        flat = ops.reshape(mask, _ints(-1), False)
-        # [T]: where in the padded batch each real token is.
-        self._real = ops.squeeze(ops.non_zero(flat, "i64"), _ints(0))
-        # [B, T']: which real token is at each place; padding repeats the one before.
-        number = ops.subtract(ops.cumsum(flat, _int(0)), _int(1))
-        number = ops.maximum(number, _int(0))
-        self._place = ops.reshape(number, ops.shape_of(mask), False)
-
-    def pack(self, padded: Any) -> Any:
-        """[B, T', H] → [1, T, H]."""
-        width = padded.output(0).partial_shape[2].get_length()
-        flat = ops.reshape(padded, _ints(-1, width), False)
-        return ops.unsqueeze(ops.gather(flat, self._real, _int(0)), _ints(0))
-
-    def unpack(self, packed: Any) -> Any:
-        """[1, T, H] → [B, T', H], with anything at the padding."""
-        return ops.gather(ops.squeeze(packed, _ints(0)), self._place, _int(0))
-
-
-def _layer(hidden: Any, bias: Any, layer: dict[str, Any], encoder: Encoder, ragged: _Ragged) -> Any:
-    query, key, value = (
-        _heads(ragged.unpack(_dense(hidden, layer[name])), encoder)
-        for name in ("query", "key", "value")
-    )
-    attended = ops.scaled_dot_product_attention(query, key, value, bias)
-    merged = ops.reshape(
-        ops.transpose(attended, _ints(0, 2, 1, 3)), _ints(0, 0, encoder.width), True
-    )
-    hidden = _norm(
-        _add(hidden, _dense(ragged.pack(merged), layer["attended"])),
-        layer["attention_norm"],
-        encoder.epsilon,
-    )
-    inner = _dense(hidden, layer["up"])
-    if encoder.activation == "relu":
-        inner = ops.relu(inner)
-    else:
-        inner = ops.gelu(inner, "tanh" if encoder.activation == "gelu_tanh" else "erf")
-    return _norm(_add(hidden, _dense(inner, layer["down"])), layer["output_norm"], encoder.epsilon)
-
-
-def _heads(flat: Any, encoder: Encoder) -> Any:
-    """[B, T, H] → [B, heads, T, H ÷ heads]."""
-    split = ops.reshape(flat, _ints(0, 0, encoder.heads, encoder.width // encoder.heads), True)
-    return ops.transpose(split, _ints(0, 2, 1, 3))
-
-
-def _positions(encoder: Encoder, ids: Any, mask: Any) -> Any:
-    if encoder.first_position:
-        # RoBERTa numbers the real tokens; padding keeps the padding id.
-        count = ops.multiply(ops.cumsum(mask, _int(1)), mask)
-        return ops.add(count, _int(encoder.first_position - 1))
-    length = ops.gather(ops.shape_of(ids), _int(1), _int(0))
-    return ops.unsqueeze(ops.range(_int(0), length, _int(1), "i64"), _ints(0))
-
-
-def _pool(hidden: Any, mask: Any, pooling: str) -> Any:
-    if pooling == "cls":
-        return ops.gather(hidden, _int(0), _int(1))
-    weights = ops.unsqueeze(_floats(mask), _ints(2))
-    total = ops.reduce_sum(ops.multiply(hidden, weights), _ints(1))
-    return ops.divide(total, ops.maximum(ops.reduce_sum(weights, _ints(1)), _float(1e-9)))
-
-
-def _dense(inputs: Any, pair: tuple[Any, Any]) -> Any:
-    return _add(ops.matmul(inputs, ops.constant(pair[0]), False, True), ops.constant(pair[1]))
-
-
-def _norm(inputs: Any, pair: tuple[Any, Any], epsilon: float) -> Any:
-    centred = ops.mvn(inputs, _ints(2), True, epsilon, "inside_sqrt")
-    return _add(ops.multiply(centred, ops.constant(pair[0])), ops.constant(pair[1]))
-
-
-def _rows(table: Any, at: Any) -> Any:
-    return ops.gather(ops.constant(table), at, _int(0))
-
-
-def _add(left: Any, right: Any) -> Any:
-    return ops.add(left, right)
-
-
-def _floats(ids: Any) -> Any:
-    return ops.convert(ids, "f32")
-
-
-def _float(value: float) -> Any:
-    return ops.constant(np.float32(value))
-
-
-def _int(value: int) -> Any:
-    return ops.constant(np.int64(value))
-
-
-def _ints(*values: int) -> Any:
-    return ops.constant(np.array(values, dtype=np.int64))
 
 
 def _verify(encoder: Encoder, folder: Path) -> Verification:
@@ -195,7 +79,7 @@ def _verify(encoder: Encoder, folder: Path) -> Verification:
     )
     worst = 0.0
     batches = encoder_reference.batches(folder / "tokenizer.json", encoder.context_tokens)
-    for ids, mask in batches:
+    for ids, mask, _ in batches:
         if ids.max() >= len(encoder.words):
             raise ConversionFailed("tokenizer.json has more tokens than the model has rows.")
         tensors = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
@@ -206,7 +90,7 @@ def _verify(encoder: Encoder, folder: Path) -> Verification:
         raise ConversionFailed(f"The graph's vectors differ by {worst:.3g} from the original's.")
     return Verification(
         against="a forward pass of the same weights in NumPy, float32",
-        samples=sum(len(ids) for ids, _ in batches),
+        samples=sum(len(ids) for ids, _, _ in batches),
         max_abs_error=worst,
         compared="components of the unit vectors of real sentences, padded in batches",
     )
