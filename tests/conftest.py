@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes import ServerProcess, cli, serving
 
-STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits")
+STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-en")
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def starters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(starters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with smollm2-135m, minilm-l6-v2, digits and the chat model ``echo``."""
+    """A server with the starter models and the chat model ``echo``."""
     data = tmp_path_factory.mktemp("server") / "data"
     shutil.copytree(starters, data)
     for model in STARTERS:

@@ -121,6 +121,7 @@ class Score(Record):
     """Texts, or pairs of texts, for a network that gives each a logit per label of its own."""
 
     inputs: list[str | tuple[str, str]]
+    truncate: bool = False  # cut what is over the model's context instead of refusing it
 
 
 class Translate(Record):

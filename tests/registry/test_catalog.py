@@ -27,6 +27,8 @@ def test_the_shipped_catalog_is_sound() -> None:
         "minilm-l6-v2",
         "digits",
         "sentiment",
+        "en-pt",
+        "pt-en",
     ]
     assert {entry.task for entry in catalog.entries.values()} == {
         *("chat", "embed", "predict", "classify", "translate")

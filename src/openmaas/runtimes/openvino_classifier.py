@@ -101,4 +101,4 @@ class OpenVinoClassifier:
             raise InvalidRequest("there is nothing to classify", param="input")
         if not self.info.pairs and any(isinstance(value, tuple) for value in score.inputs):
             raise InvalidRequest("this model reads texts, not pairs of texts", param="input")
-        return self._network.read(score, score.inputs)
+        return self._network.read(score, score.inputs, truncate=score.truncate)

@@ -90,10 +90,11 @@ async def vectors(model: Model, texts: list[str]) -> NDArray[np.float32]:
 
 
 async def logits(model: Model, inputs: list[str | tuple[str, str]]) -> NDArray[np.float32]:
-    """What a network says of each label, ``len(inputs) × labels``."""
+    """What a network says of each label, ``len(inputs) × labels``; texts over the context are
+    cut."""
     rows: list[NDArray[np.float32]] = []
     for at in range(0, len(inputs), AT_ONCE):
-        answer = await model.ask(Score(inputs=inputs[at : at + AT_ONCE]))
+        answer = await model.ask(Score(inputs=inputs[at : at + AT_ONCE], truncate=True))
         assert isinstance(answer, Scored)
         rows.append(np.frombuffer(answer.data, "<f4").reshape(-1, answer.labels))
     return _finite(np.concatenate(rows))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openmaas.registry.importers.encoder_reference import _activate
+from openmaas.registry.importers import encoder_reference
 from openmaas.registry.importers.translator_weights import Array, Linear, Norm, Side, Translator
 
 
@@ -90,7 +90,7 @@ def activate(inputs: Array, name: str) -> Array:
     if name == "swish":
         result: Array = inputs / (1 + np.exp(-np.clip(inputs, -60, None)))
         return result
-    return _activate(inputs, name)
+    return encoder_reference.activate(inputs, name)
 
 
 def _relative(table: Array, count: int, most: int, *, both_ways: bool) -> Array:
