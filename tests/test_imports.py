@@ -12,7 +12,7 @@ import pytest
 ENGINES = {
     "openvino", "openvino_genai", "openvino_tokenizers", "xllamacpp", "onnx", "tokenizers",
     "safetensors", "huggingface_hub", "torch", "keras", "transformers", "tensorflow", "jax",
-    "numpy",
+    "ctranslate2", "sentencepiece",
 }  # fmt: skip
 
 BUILD = """

@@ -36,6 +36,33 @@ def test_feature_extraction(server: ServerProcess) -> None:
     assert cut.shape == (1, 384)
 
 
+def test_text_classification(server: ServerProcess) -> None:
+    found = client(server, "sentiment").text_classification("I love this phone, it is fantastic!")
+    assert found[0].label == "positive"
+    assert sum(one.score for one in found) == pytest.approx(1)
+    first = client(server, "sentiment").text_classification("Great job, team!", top_k=1)
+    assert [one.label for one in first] == ["positive"]
+
+
+@pytest.mark.parametrize("path", ["smollm2-135m", f"{EMBEDDER}/pipeline/summarization"])
+def test_summarization(server: ServerProcess, path: str) -> None:
+    text = (
+        "The city opened a new bridge over the river on Monday. It took four years to build. "
+        "The mayor cut the ribbon before a crowd of thousands. Some people complained of noise."
+    )
+    found = client(server, path).summarization(text)
+    assert 20 < len(found.summary_text) <= len(text)
+
+
+def test_translation(server: ServerProcess) -> None:
+    found = client(server, "en-pt").translation("The book is on the table.")
+    assert "livro" in found.translation_text
+    found = client(server, "pt-en").translation("O livro.", src_lang="pt", tgt_lang="en")
+    assert "book" in found.translation_text
+    with pytest.raises(HfHubHTTPError, match="en → pt"):
+        client(server, "en-pt").translation("Hello", src_lang="en", tgt_lang="de")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "says"),
     [
@@ -45,6 +72,10 @@ def test_feature_extraction(server: ServerProcess) -> None:
         (f"{EMBEDDER}/pipeline/text-classification", {"inputs": "x"}, 400, "no labels"),
         (f"{EMBEDDER}/pipeline/zero-shot-classification", {"inputs": "x"}, 400, "candidate"),
         (EMBEDDER, {"inputs": "x", "nonsense": 1}, 400, "nonsense"),
+        ("en-pt/pipeline/summarization", {"inputs": "x"}, 400, "cannot summarize"),
+        ("smollm2-135m/pipeline/translation", {"inputs": "x"}, 400, "tgt_lang is needed"),
+        ("en-pt", {"inputs": "x", "parameters": {"generate_parameters": {}}}, 400, "generate_"),
+        ("digits", {"inputs": "x"}, 400, "cannot"),
         ("nobody", {"inputs": "x"}, 404, "no model 'nobody'"),
     ],
 )

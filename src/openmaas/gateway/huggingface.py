@@ -13,14 +13,16 @@ from openmaas.errors import InvalidRequest, NotFound
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.openai_parameters import Count
-from openmaas.gateway.tasks import Input, Label, Template, check_labels, ranked, texts
+from openmaas.gateway.tasks.classification import Label, Template, check_labels, ranked
+from openmaas.gateway.tasks.common import Input, Language, texts
+from openmaas.gateway.tasks.summaries import SummarizeBody, summaries
+from openmaas.gateway.tasks.translations import translations, ways
 from openmaas.inference import Embed, Embedded, ModelInfo
 from openmaas.serving import ranking
 from openmaas.serving.asking import Asking
 from openmaas.tasks.asking import logits
 from openmaas.tasks.classify import classify
 
-TASKS = ("text-classification", "zero-shot-classification", "feature-extraction")
 TOP_K = 5  # labels of a text where the client does not say, as pipelines of `transformers` do
 
 
@@ -30,6 +32,9 @@ class Parameters(Struct, forbid_unknown_fields=True, kw_only=True):
     multi_label: bool | None = None
     top_k: Count | None = None
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
+    src_lang: Language | None = None
+    tgt_lang: Language | None = None
+    truncation: Literal["do_not_truncate"] | None = None  # texts are read whole
 
 
 class InferenceBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -46,13 +51,12 @@ def guess(info: ModelInfo, body: InferenceBody) -> str:
     """The task of a request that names none."""
     if body.parameters is not None and body.parameters.candidate_labels is not None:
         return "zero-shot-classification"
-    known = {"classify": "text-classification", "embed": "feature-extraction"}
-    if info.task not in known:
-        raise InvalidRequest(
-            f"this model does {info.task}, which this protocol has no task for; chat models answer "
-            "at /v1/chat/completions",
-            param="inputs",
-        )
+    known = {
+        "classify": "text-classification",
+        "embed": "feature-extraction",
+        "chat": "summarization",
+        "translate": "translation",
+    }
     return known[info.task]
 
 
@@ -66,12 +70,7 @@ async def infer(exchange: Exchange) -> None:
     name = exchange.path["model"]
     model = await exchange.pipeline.asking(name, "answer here", ranking.tokenizes)
     task = task or guess(model.info, body)
-    answer = {
-        "text-classification": _classify,
-        "zero-shot-classification": _choose,
-        "feature-extraction": _features,
-    }[task]
-    await exchange.respond_json(await answer(exchange, model, found, body))
+    await exchange.respond_json(await TASKS[task](exchange, model, found, body))
 
 
 async def _classify(
@@ -112,6 +111,40 @@ async def _features(
     import numpy as np
 
     return np.frombuffer(answer.data, "<f4").reshape(len(found), answer.dimensions).tolist()
+
+
+async def _summarize(
+    exchange: Exchange, model: Asking, found: list[str], body: InferenceBody
+) -> Any:
+    if ranking.summarizes(model.info) is None:
+        raise InvalidRequest("this model cannot summarize: name a chat or an embedding model")
+    wanted = SummarizeBody(input=body.inputs)
+    made = await exchange.complete(summaries(model, found, wanted))
+    return [{"summary_text": one.summary} for one in made]
+
+
+async def _translate(
+    exchange: Exchange, model: Asking, found: list[str], body: InferenceBody
+) -> Any:
+    parameters, info = body.parameters or Parameters(), model.info
+    target = parameters.tgt_lang
+    if target is None and len(info.target_languages) == 1:
+        (target,) = info.target_languages
+    if target is None or ranking.translates_somehow(info) is None:
+        known = ", ".join(info.target_languages[:20]) or "for a chat model any language"
+        raise InvalidRequest(f"parameters.tgt_lang is needed: {known}", param="tgt_lang")
+    through = await ways([model], found, parameters.src_lang, target)
+    made = await exchange.complete(translations(found, through))
+    return [{"translation_text": one.translation} for one in made]
+
+
+TASKS = {
+    "text-classification": _classify,
+    "zero-shot-classification": _choose,
+    "feature-extraction": _features,
+    "summarization": _summarize,
+    "translation": _translate,
+}
 
 
 def endpoints() -> list[Endpoint]:

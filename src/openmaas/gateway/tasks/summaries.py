@@ -1,0 +1,112 @@
+"""What texts say, in fewer words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from openmaas.gateway.endpoint import Endpoint
+from openmaas.gateway.exchange import Exchange
+from openmaas.gateway.tasks.common import (
+    TEXTS_AT_ONCE,
+    Language,
+    TaskAnswer,
+    TaskBody,
+    event,
+    texts,
+    used,
+)
+from openmaas.serving import ranking
+from openmaas.tasks.asking import together
+from openmaas.tasks.summarize import Length, Style, condense, extract, method
+
+if TYPE_CHECKING:
+    from openmaas.serving.asking import Asking
+
+
+class SummarizeBody(TaskBody, forbid_unknown_fields=True, kw_only=True):
+    length: Length | None = None  # short: a sentence, medium: three, long: seven
+    style: Style | None = None
+    language: Language | None = None  # of the summary; None: the text's own
+    stream: bool | None = None
+
+
+class Summary(Struct, omit_defaults=True):
+    index: int
+    summary: str
+    scores: list[float] | None = None  # extractive: each sentence's share of centrality
+
+
+class SummarizeAnswer(TaskAnswer, kw_only=True):
+    method: str
+    data: list[Summary]
+
+
+async def summarize(exchange: Exchange) -> None:
+    """What texts say, in fewer words."""
+    body = exchange.decode(await exchange.body(), SummarizeBody)
+    found = texts(body.input, exchange.limits)
+    model = await exchange.pipeline.asking(body.model, "summarize", ranking.summarizes)
+    if body.stream:
+        await exchange.relay(_summary_events(model, found, body))
+        return
+    data = await exchange.complete(summaries(model, found, body))
+    await exchange.respond_json(_answer(model, data))
+
+
+async def _summary(
+    model: Asking, text: str, body: SummarizeBody
+) -> AsyncGenerator[tuple[str, list[float] | None], None]:
+    wanted = (body.length or "medium", body.style or "paragraph", body.language)
+    if model.info.task == "embed":
+        yield await extract(model, text, *wanted)
+        return
+    async for piece in condense(model, text, *wanted):
+        yield piece, None
+
+
+async def summaries(model: Asking, found: list[str], body: SummarizeBody) -> list[Summary]:
+    gate = asyncio.Semaphore(TEXTS_AT_ONCE)
+
+    async def one(index: int, text: str) -> Summary:
+        async with gate:
+            parts = [part async for part in _summary(model, text, body)]
+        return Summary(index, "".join(part for part, _ in parts).strip(), parts[0][1])
+
+    return await together(one(index, text) for index, text in enumerate(found))
+
+
+def _answer(model: Asking, data: list[Summary]) -> SummarizeAnswer:
+    return SummarizeAnswer(
+        model=model.name,
+        version=model.version,
+        method=method(model.info.task),
+        data=data,
+        usage=used(model),
+    )
+
+
+class SummaryDelta(Struct):
+    index: int
+    delta: str
+
+
+async def _summary_events(
+    model: Asking, found: list[str], body: SummarizeBody
+) -> AsyncGenerator[bytes, None]:
+    """A delta for each piece of each text in turn, then the rest of the answer."""
+    for index, text in enumerate(found):
+        async for piece, _ in _summary(model, text, body):
+            yield event(SummaryDelta(index, piece))
+    yield event(_answer(model, [])) + b"data: [DONE]\n\n"
+
+
+ENDPOINTS = [
+    Endpoint(
+        "POST", "/v1/summarize", summarize, "openai", "What texts say, in fewer words",
+        body=SummarizeBody, response=SummarizeAnswer,
+    ),
+]  # fmt: skip
