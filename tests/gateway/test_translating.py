@@ -60,7 +60,7 @@ def test_numbers_are_kept(server: ServerProcess) -> None:
 
 def test_paragraphs_are_kept(server: ServerProcess) -> None:
     text = (
-        "# Title\n\n  The first paragraph. It has two parts.\n\n\n- The second.\r\n- The third.\n"
+        "# Title\n\n  The first part. It is short.\n\n\n- The second.\r\n- The third.\n"
     )
     made = translated(server, text)
     assert [line == "" for line in made.splitlines()] == [line == "" for line in text.splitlines()]
