@@ -51,3 +51,35 @@ def test_token_log_is_what_was_delivered(patient: ServerProcess) -> None:
     lines = [json.loads(line) for line in (patient.data / "tokens.jsonl").read_text().splitlines()]
     assert usage["completion_tokens"] == 7
     assert lines
+
+
+def long_task() -> dict[str, object]:
+    """Three texts for the slow model, which takes twenty seconds for each."""
+    text = "\n".join(f"This is sentence {number} of a long report." for number in range(40))
+    return {"model": "slow", "input": [text] * 3, "length": "long"}
+
+
+def test_leaving_a_task_frees_the_places_of_all_its_requests(patient: ServerProcess) -> None:
+    headers = {"Authorization": f"Bearer {patient.key}"}
+    url = f"{patient.url}/v1/summarize"
+
+    def impatient() -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, json=long_task(), headers=headers, timeout=3)
+
+    caller = threading.Thread(target=impatient)
+    caller.start()
+    patient.wait_until(lambda: in_flight(patient, "slow") == 3, 3)
+    caller.join()
+    patient.wait_until(lambda: in_flight(patient, "slow") == 0, 1)
+    patient.wait_until(lambda: stays(patient), 3)
+
+
+def test_leaving_a_tasks_stream_frees_its_place(patient: ServerProcess) -> None:
+    body = long_task() | {"stream": True}
+    with patient.client.stream("POST", "/v1/summarize", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        assert in_flight(patient, "slow") == 1
+    patient.wait_until(lambda: in_flight(patient, "slow") == 0, 1)
+    patient.wait_until(lambda: stays(patient), 3)

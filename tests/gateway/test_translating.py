@@ -59,9 +59,7 @@ def test_numbers_are_kept(server: ServerProcess) -> None:
 
 
 def test_paragraphs_are_kept(server: ServerProcess) -> None:
-    text = (
-        "# Title\n\n  The first part. It is short.\n\n\n- The second.\r\n- The third.\n"
-    )
+    text = "# Title\n\n  The first part. It is short.\n\n\n- The second.\r\n- The third.\n"
     made = translated(server, text)
     assert [line == "" for line in made.splitlines()] == [line == "" for line in text.splitlines()]
     assert made.endswith("\n")

@@ -31,6 +31,8 @@ KEPT = re.compile(
 _NUMBER = re.compile(r"\d+(?:[.,:/\u00a0 ]\d+)*")
 _DIGITS = re.compile(r"\d+")
 
+Span = tuple[int, int]  # from and to, in characters
+
 
 class Piece(NamedTuple):
     text: str
@@ -90,23 +92,16 @@ class _Translator:
         """Translations in which everything that is to be kept is there, once: at first the model
         is trusted to copy it; where it did not, what is between is translated alone."""
         made = await self._plain(texts)
-        wrong = [at for at, (text, _) in enumerate(made) if not faithful(texts[at], text)]
-        if wrong:
-            again = await together(self._around(texts[at]) for at in wrong)
-            for at, one in zip(wrong, again, strict=True):
-                made[at] = one
+        for spans in (_spans, _spans_and_numbers):
+            wrong = [at for at, (text, _) in enumerate(made) if not faithful(texts[at], text)]
+            if wrong:
+                again = await together(self._around(texts[at], spans(texts[at])) for at in wrong)
+                for at, one in zip(wrong, again, strict=True):
+                    made[at] = one
         return made
 
-    async def _around(self, text: str) -> tuple[str, float | None]:
-        """Translates what is between the kept spans, and puts those back as they were."""
-        spans = [match.span() for match in KEPT.finditer(text)]
-        if KEPT.sub("", text) == text or not faithful_numbers(text, KEPT.sub(" ", text)):
-            spans += [
-                match.span()
-                for match in _NUMBER.finditer(text)
-                if not any(start <= match.start() < end for start, end in spans)
-            ]
-        spans.sort()
+    async def _around(self, text: str, spans: list[Span]) -> tuple[str, float | None]:
+        """Translates what is between some spans, and puts those back as they were."""
         pieces: list[str] = []
         at = 0
         for start, end in [*spans, (len(text), len(text))]:
@@ -150,6 +145,21 @@ class _Translator:
                 return " ".join((await written(self._model, chat)).split()), None
 
         return await together(one(text) for text in texts)
+
+
+def _spans(text: str) -> list[Span]:
+    return [match.span() for match in KEPT.finditer(text)]
+
+
+def _spans_and_numbers(text: str) -> list[Span]:
+    kept = _spans(text)
+    numbers = [match.span() for match in _NUMBER.finditer(text)]
+    free = [
+        (start, end)
+        for start, end in numbers
+        if not any(start < after and before < end for before, after in kept)
+    ]
+    return sorted(kept + free)
 
 
 def faithful(text: str, translation: str) -> bool:
