@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from openmaas import __version__
-from openmaas.cli import chat, deployments, diagnosis, keys, models, predict, serve
+from openmaas.cli import chat, deployments, diagnosis, keys, models, predict, serve, tasks
 from openmaas.cli.screen import fail
 from openmaas.errors import OpenMaaSError
 
@@ -33,6 +33,7 @@ diagnosis.register(app, SERVER)
 app.add_typer(models.app, name="models", rich_help_panel=REGISTRY)
 app.add_typer(keys.app, name="keys", rich_help_panel=REGISTRY)
 chat.register(app, CLIENT)
+tasks.register(app, CLIENT)
 predict.register(app, CLIENT)
 
 

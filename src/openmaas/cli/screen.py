@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -92,3 +100,24 @@ def bars() -> Iterator[Bars]:
     )
     with progress:
         yield Bars(progress)
+
+
+@contextmanager
+def counted(doing: str, total: int | None) -> Iterator[Callable[[int], object]]:
+    """A bar of so many things, on a terminal; what it yields says that some more are done.
+
+    Args:
+        total: ``None`` shows nothing, for what is soon done.
+    """
+    progress = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=total is None or not err.is_terminal,
+    )
+    with progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda done: progress.advance(task, done)

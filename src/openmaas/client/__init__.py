@@ -6,16 +6,27 @@ with Client("http://127.0.0.1:8000", api_key="om-…") as client:
 
 from openmaas.client.client import Client
 from openmaas.client.errors import ApiError, ClientError, ConnectionFailed, StreamBroken
-from openmaas.client.forms import Health, Output, Reply, Usage
+from openmaas.client.forms import (
+    Classification,
+    Health,
+    Output,
+    Relevance,
+    Reply,
+    Translation,
+    Usage,
+)
 
 __all__ = [
     "ApiError",
+    "Classification",
     "Client",
     "ClientError",
     "ConnectionFailed",
     "Health",
     "Output",
+    "Relevance",
     "Reply",
     "StreamBroken",
+    "Translation",
     "Usage",
 ]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-
-from openmaas.client.errors import ApiError, ConnectionFailed, StreamBroken
-from openmaas.client.forms import Health, Nested, Number, Output, Reply, Usage
+from openmaas.client.connection import Connection
+from openmaas.client.errors import ApiError
+from openmaas.client.forms import (
+    Classification,
+    Health,
+    Nested,
+    Number,
+    Output,
+    Relevance,
+    Reply,
+    Translation,
+    Usage,
+)
 
 Messages = str | Sequence[Mapping[str, Any]]
+Texts = str | Sequence[str]
 
 
 class Client:
@@ -37,10 +45,7 @@ class Client:
         timeout: float = 300.0,
     ) -> None:
         self.url = url.rstrip("/")
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout, connect=10)
-        )
+        self._http = Connection(self.url, api_key, timeout)
         self._inputs: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Client:
@@ -67,7 +72,7 @@ class Client:
             parameters: any of OpenAI's: ``max_tokens``, ``temperature``, ``tools`` …
         """
         body = _chat_body(model, messages, parameters)
-        answer = self._post("/v1/chat/completions", body)
+        answer = self._http.post("/v1/chat/completions", body)
         choice = answer["choices"][0]
         return Reply(
             text=choice["message"].get("content") or "",
@@ -82,18 +87,97 @@ class Client:
         Raises:
             StreamBroken: it ended before its end.
         """
-        body = _chat_body(model, messages, parameters) | {"stream": True}
-        with (
-            _connected(self.url),
-            self._http.stream("POST", "/v1/chat/completions", json=body) as response,
-        ):
-            if response.is_error:
-                response.read()
-                raise ApiError.of(response)
-            for event in _events(response):
-                for choice in event["choices"]:
-                    if text := choice["delta"].get("content"):
-                        yield text
+        body = _chat_body(model, messages, parameters)
+        for event in self._http.stream("/v1/chat/completions", body):
+            for choice in event["choices"]:
+                if text := choice["delta"].get("content"):
+                    yield text
+
+    # --- language tasks: without a model, the deployed one that does it best -----------------
+
+    def classify(
+        self, texts: Texts, labels: Sequence[str] | None = None, **parameters: Any
+    ) -> list[Classification]:
+        """Which label each text has.
+
+        Args:
+            labels: to choose from; without them the model's own.
+            parameters: ``model``, ``multi_label``, ``hypothesis_template``, ``top_k``.
+        """
+        if labels is not None:
+            parameters["labels"] = list(labels)
+        return _classifications(self._task("/v1/classify", texts, parameters))
+
+    def sentiment(self, texts: Texts, *, model: str | None = None) -> list[Classification]:
+        """Whether each text is negative, neutral or positive."""
+        return _classifications(self._task("/v1/sentiment", texts, {"model": model}))
+
+    def summarize(self, texts: Texts, **parameters: Any) -> list[str]:
+        """What each text says, in fewer words.
+
+        Args:
+            parameters: ``model``, ``length`` (short, medium, long), ``style`` (paragraph,
+                bullets), ``language``.
+        """
+        return [one["summary"] for one in self._task("/v1/summarize", texts, parameters)]
+
+    def translate(self, texts: Texts, target: str, **parameters: Any) -> list[Translation]:
+        """Each text in another language.
+
+        Args:
+            target: an ISO 639 code: pt, zh-Hans …
+            parameters: ``model``, ``source`` (without it, detected).
+        """
+        found = self._task("/v1/translate", texts, {"target": target} | parameters)
+        return [
+            Translation(
+                one["translation"], one["source"], one["target"], one["score"], one["model"]
+            )
+            for one in found
+        ]
+
+    def stream_summary(self, text: str, **parameters: Any) -> Iterator[str]:
+        """A summary, piece by piece; as ``summarize``.
+
+        Raises:
+            StreamBroken: it ended before its end.
+        """
+        return self._pieces("/v1/summarize", {"input": text} | parameters)
+
+    def stream_translation(self, text: str, target: str, **parameters: Any) -> Iterator[str]:
+        """A translation, piece by piece; as ``translate``.
+
+        Raises:
+            StreamBroken: it ended before its end.
+        """
+        return self._pieces("/v1/translate", {"input": text, "target": target} | parameters)
+
+    def rerank(self, query: str, documents: Sequence[str], **parameters: Any) -> list[Relevance]:
+        """Documents by their relevance to a query, the most relevant first.
+
+        Args:
+            parameters: ``model``, ``top_n``.
+        """
+        body = {"query": query, "documents": list(documents)} | parameters
+        found = self._http.post("/v1/rerank", body)["results"]
+        return [Relevance(one["index"], one["relevance_score"]) for one in found]
+
+    def tokenize(self, model: str, texts: Texts) -> list[list[str]]:
+        """The tokens of each text, as a model splits it."""
+        found = self._task("/v1/tokenize", texts, {"model": model})
+        return [[token["text"] for token in one["tokens"]] for one in found]
+
+    def _task(self, path: str, texts: Texts, parameters: Mapping[str, Any]) -> list[Any]:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        inputs = [texts] if isinstance(texts, str) else list(texts)
+        found: list[Any] = self._http.post(path, {"input": inputs} | given)["data"]
+        return found
+
+    def _pieces(self, path: str, body: Mapping[str, Any]) -> Iterator[str]:
+        given = {name: value for name, value in body.items() if value is not None}
+        for event in self._http.stream(path, given):
+            if "delta" in event:
+                yield event["delta"]
 
     # --- embeddings and ordinary networks ------------------------------------------------
 
@@ -105,7 +189,9 @@ class Client:
         body: dict[str, Any] = {"model": model, "input": texts}
         if dimensions is not None:
             body["dimensions"] = dimensions
-        found = sorted(self._post("/v1/embeddings", body)["data"], key=lambda one: one["index"])
+        found = sorted(
+            self._http.post("/v1/embeddings", body)["data"], key=lambda one: one["index"]
+        )
         return [one["embedding"] for one in found]
 
     def predict(
@@ -142,7 +228,7 @@ class Client:
         self, model: str, body: Mapping[str, Any], *, version: int | None = None
     ) -> dict[str, Output]:
         """Sends an Open Inference Protocol V2 request as it is; outputs by name."""
-        answer = self._post(f"{_model_path(model, version)}/infer", body)
+        answer = self._http.post(f"{_model_path(model, version)}/infer", body)
         return {
             one["name"]: Output(one["name"], one["datatype"], one["shape"], one["data"])
             for one in answer["outputs"]
@@ -152,78 +238,37 @@ class Client:
         """Name, datatype and shape of each input of a network."""
         path = _model_path(model, version)
         if path not in self._inputs:
-            self._inputs[path] = self._get(path)["inputs"]
+            self._inputs[path] = self._http.get(path)["inputs"]
         return self._inputs[path]
 
     # --- the server ----------------------------------------------------------------------
 
     def models(self) -> list[str]:
         """Names of what is deployed."""
-        return [one["id"] for one in self._get("/v1/models")["data"]]
+        return [one["id"] for one in self._http.get("/v1/models")["data"]]
 
     def health(self) -> Health:
         """How the server does; no key is needed."""
-        with _connected(self.url):
-            response = self._http.get("/health")
-        if response.status_code not in (200, 503):
-            raise ApiError.of(response)
+        response = self._http.answer("/health")
         try:
             found = response.json()
             return Health(found["status"], found["version"], found["models"])
         except (ValueError, KeyError, TypeError):
             raise ApiError.of(response) from None
 
-    # --- HTTP ----------------------------------------------------------------------------
-
-    def _get(self, path: str) -> Any:
-        with _connected(self.url):
-            return _json(self._http.get(path))
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        with _connected(self.url):
-            return _json(self._http.post(path, json=body))
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise ConnectionFailed(f"{url}: {error or type(error).__name__}") from error
-
-
-def _json(response: httpx.Response) -> Any:
-    if response.is_error:
-        raise ApiError.of(response)
-    return response.json()
-
-
-def _events(response: httpx.Response) -> Iterator[Any]:
-    for line in _lines(response):
-        if not line.startswith("data:"):
-            continue  # a comment that keeps the connection alive, or the line between events
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            return
-        event = json.loads(data)
-        if "error" in event:
-            raise ApiError.in_stream(event["error"], response.headers.get("x-request-id"))
-        yield event
-    raise StreamBroken("the stream ended before its end; what came is not the whole answer")
-
-
-def _lines(response: httpx.Response) -> Iterator[str]:
-    try:
-        yield from response.iter_lines()
-    except httpx.TransportError as error:  # a reset, or silence beyond the time limit
-        raise StreamBroken(
-            f"the stream broke ({error or type(error).__name__}); what came is not the whole answer"
-        ) from error
-
 
 def _chat_body(model: str, messages: Messages, parameters: dict[str, Any]) -> dict[str, Any]:
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     return {"model": model, "messages": list(turns), **parameters}
+
+
+def _classifications(found: list[Any]) -> list[Classification]:
+    return [
+        Classification(
+            one["label"], one["score"], {each["label"]: each["score"] for each in one["scores"]}
+        )
+        for one in found
+    ]
 
 
 def _usage(answer: Mapping[str, Any]) -> Usage:

@@ -29,6 +29,34 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Classification:
+    """The likeliest label of a text with its score, and the scores of all, the highest first."""
+
+    label: str
+    score: float
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """``score`` is the model's mean probability of what it wrote, where it gives one."""
+
+    text: str
+    source: str
+    target: str
+    score: float | None
+    model: str
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Which document, and how relevant it is, in [0, 1]."""
+
+    index: int
+    score: float
+
+
+@dataclass(frozen=True)
 class Output:
     """One output of a network; ``data`` is flat, row-major."""
 

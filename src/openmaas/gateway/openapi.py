@@ -12,7 +12,6 @@ from openmaas import __version__
 from openmaas.gateway.endpoint import Endpoint, Wire
 from openmaas.gateway.errors import TABLE
 from openmaas.gateway.open_inference import InferBody, Inferred
-from openmaas.gateway.openai_parameters import Sampled
 
 REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"{([a-z_]+)}")
@@ -117,7 +116,7 @@ def _responses(endpoint: Endpoint, schema_of: dict[Any, dict[str, Any]]) -> dict
         found["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif endpoint.response is not None:
         content: dict[str, Any] = {"application/json": {"schema": schema_of[endpoint.response]}}
-        if isinstance(endpoint.body, type) and issubclass(endpoint.body, Sampled):
+        if "stream" in getattr(endpoint.body, "__struct_fields__", ()):
             content["text/event-stream"] = {"schema": {"type": "string"}}
         if endpoint.response is Inferred:
             content["application/octet-stream"] = {}

@@ -1,0 +1,91 @@
+"""HTTP to one server: JSON both ways, server-sent events, and errors made into exceptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from openmaas.client.errors import ApiError, ConnectionFailed, StreamBroken
+
+
+class Connection:
+    """Requests to one server. Each raises ``ApiError`` for an error that the server tells of, and
+    ``ConnectionFailed`` where none answers."""
+
+    def __init__(self, url: str, api_key: str | None, timeout: float) -> None:
+        self._url = url
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=httpx.Timeout(timeout, connect=10)
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def answer(self, path: str) -> httpx.Response:
+        """Whatever is answered, errors too."""
+        with connected(self._url):
+            return self._http.get(path)
+
+    def get(self, path: str) -> Any:
+        return _json(self.answer(path))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        with connected(self._url):
+            return _json(self._http.post(path, json=body))
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Any]:
+        """The events of an answer; leaving the loop early cancels the rest.
+
+        Raises:
+            StreamBroken: it ended before its end.
+        """
+        with (
+            connected(self._url),
+            self._http.stream("POST", path, json={**body, "stream": True}) as response,
+        ):
+            if response.is_error:
+                response.read()
+                raise ApiError.of(response)
+            yield from _events(response)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise ConnectionFailed(f"{url}: {error or type(error).__name__}") from error
+
+
+def _json(response: httpx.Response) -> Any:
+    if response.is_error:
+        raise ApiError.of(response)
+    return response.json()
+
+
+def _events(response: httpx.Response) -> Iterator[Any]:
+    for line in _lines(response):
+        if not line.startswith("data:"):
+            continue  # a comment that keeps the connection alive, or the line between events
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            return
+        event = json.loads(data)
+        if "error" in event:
+            raise ApiError.in_stream(event["error"], response.headers.get("x-request-id"))
+        yield event
+    raise StreamBroken("the stream ended before its end; what came is not the whole answer")
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    try:
+        yield from response.iter_lines()
+    except httpx.TransportError as error:  # a reset, or silence beyond the time limit
+        raise StreamBroken(
+            f"the stream broke ({error or type(error).__name__}); what came is not the whole answer"
+        ) from error
