@@ -17,7 +17,7 @@ from openmaas import __version__
 from openmaas.client import ApiError, Client, ConnectionFailed, StreamBroken
 from tests.processes import ServerProcess
 
-MODELS = {"smollm2-135m", "minilm-l6-v2", "digits", "echo"}
+MODELS = {"smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-en", "echo"}
 
 
 @pytest.fixture
@@ -170,3 +170,34 @@ def answering(
     finally:
         thread.join()
         listener.close()
+
+
+# --- language tasks --------------------------------------------------------------------------
+
+
+def test_labels_and_sentiment(client: Client) -> None:
+    (one,) = client.classify("The striker scored twice.", ["sport", "cooking"])
+    assert one.label == "sport"
+    assert one.score == one.scores["sport"] > 0.5
+    found = client.sentiment(["I love it", "I hate it"])
+    assert [one.label for one in found] == ["positive", "negative"]
+
+
+def test_summaries_and_translations_whole_and_in_pieces(client: Client) -> None:
+    text = "The book is on the table. The cat sleeps under it. It is late in the evening."
+    (summary,) = client.summarize(text, length="short")
+    assert summary in text
+    assert "".join(client.stream_summary(text, length="short")).strip() == summary
+    (made,) = client.translate(text, "pt", source="en")
+    assert (made.source, made.target, made.model) == ("en", "pt", "en-pt")
+    assert "livro" in made.text
+    assert "".join(client.stream_translation(text, "pt", source="en")) == made.text
+    with pytest.raises(ApiError, match="no deployed model translates"):
+        list(client.stream_translation(text, "de", source="en"))
+
+
+def test_relevance_and_tokens(client: Client) -> None:
+    first, _ = client.rerank("Who wrote Hamlet?", ["Boil the eggs.", "Shakespeare wrote Hamlet."])
+    assert first.index == 1
+    (tokens,) = client.tokenize("smollm2-135m", "hello world")
+    assert "".join(tokens).strip() == "hello world"
