@@ -28,7 +28,7 @@ from openmaas.inference import (
 from openmaas.runtimes import open_runtime
 from openmaas.runtimes.base import BatchRuntime
 from tests.registry import small_translators
-from tests.runtimes.small_networks import classifier, dense, embed, encoder, predict
+from tests.runtimes.small_networks import classifier, dense, embed, encoder, predict, without_mask
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ CASES = [
     Case("openvino_tensors", dense, {}, _rows, Predicted, embed("w1")),
     Case("openvino_embeddings", encoder, {}, _texts, Embedded, _rows(0, 1)),
     Case("openvino_classifier", classifier, {}, _scores, Scored, embed("w1")),
+    Case("openvino_classifier", without_mask, {}, _scores, Scored, embed("w1")),
     Case("openvino_classifier", _reader, {}, _pairs, Scored, _rows(0, 1)),
     Case("ctranslate2_translation", _marian, {}, _sentences, Translated, embed("w1")),
     # In bfloat16 a batch's size can turn the near ties of random weights.
