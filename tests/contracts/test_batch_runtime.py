@@ -22,10 +22,13 @@ from openmaas.inference import (
     Request,
     Score,
     Scored,
+    Translate,
+    Translated,
 )
 from openmaas.runtimes import open_runtime
 from openmaas.runtimes.base import BatchRuntime
-from tests.runtimes.small_networks import classifier, dense, embed, encoder, predict
+from tests.registry import small_translators
+from tests.runtimes.small_networks import classifier, dense, embed, encoder, predict, without_mask
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Case:
     artifact: Callable[[Path], Path]
     options: dict[str, Any]
     request: Callable[[int, int], Request]
-    answer: type[Predicted | Embedded | Scored]
+    answer: type[Predicted | Embedded | Scored | Translated]
     foreign: Request
 
 
@@ -58,6 +61,19 @@ def _pairs(number: int, size: int) -> Score:
     return Score(inputs=[(f"w{number % 60}", f"w5 w{at % 60}") for at in range(size)])
 
 
+def _sentences(number: int, size: int) -> Translate:
+    texts = [" ".join(f"w{at * k % 30}" for k in range(1, 2 + at % 6)) for at in range(size)]
+    return Translate(inputs=[f"w{number % 30} {text}" for text in texts])
+
+
+def _marian(folder: Path) -> Path:
+    return small_translators.artifact(folder, "marian")
+
+
+def _student(folder: Path) -> Path:
+    return small_translators.artifact(folder, "student")
+
+
 def _reader(folder: Path) -> Path:
     return classifier(folder, pairs=True)
 
@@ -70,13 +86,24 @@ CASES = [
     Case("openvino_tensors", dense, {}, _rows, Predicted, embed("w1")),
     Case("openvino_embeddings", encoder, {}, _texts, Embedded, _rows(0, 1)),
     Case("openvino_classifier", classifier, {}, _scores, Scored, embed("w1")),
+    Case("openvino_classifier", without_mask, {}, _scores, Scored, embed("w1")),
     Case("openvino_classifier", _reader, {}, _pairs, Scored, _rows(0, 1)),
+    Case("ctranslate2_translation", _marian, {}, _sentences, Translated, embed("w1")),
+    # In bfloat16 a batch's size can turn the near ties of random weights.
+    Case(
+        "openvino_translation",
+        _student,
+        {"precision": "f32"},
+        _sentences,
+        Translated,
+        _rows(0, 1),
+    ),
     Case("echo", _nothing, {"task": "predict"}, _rows, Predicted, embed("w1")),
     Case("echo", _nothing, {"task": "embed"}, _texts, Embedded, _rows(0, 1)),
 ]
 
 
-TASKS = {Predicted: "predict", Embedded: "embed", Scored: "classify"}
+TASKS = {Predicted: "predict", Embedded: "embed", Scored: "classify", Translated: "translate"}
 
 
 @pytest.fixture(
@@ -148,5 +175,9 @@ def _numbers(answer: Any) -> Any:
         return np.frombuffer(answer.data, "<f4").reshape(-1, answer.dimensions)
     if isinstance(answer, Scored):
         return np.frombuffer(answer.data, "<f4").reshape(-1, answer.labels)
+    if isinstance(answer, Translated):  # every character, and how likely all are
+        logprobs = [one for one in answer.logprobs if one is not None]
+        assert len(logprobs) == len(answer.outputs)
+        return np.array([*map(ord, "\n".join(answer.outputs)), *logprobs])
     assert isinstance(answer, Predicted)
     return np.concatenate([np.frombuffer(one.data, "<f4") for one in answer.outputs])

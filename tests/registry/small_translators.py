@@ -20,10 +20,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 def artifact(folder: Path, family: str) -> Path:
     """A whole model (``complete``), imported as the registry does, without its sandbox."""
+    return imported(complete(folder / "source", family), folder / "out", family)
+
+
+def imported(source: Path, out: Path, family: str) -> Path:
     from openmaas.registry.importers import marian_student, translator
 
     importer = marian_student if family == "student" else translator
-    source, out = complete(folder / "source", family), folder / "out"
     out.mkdir()
     description = importer.convert(source, out, lambda text: None)
     (out / "manifest.json").write_bytes(msgspec.json.encode(description))

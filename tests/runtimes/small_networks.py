@@ -106,6 +106,16 @@ def classifier_tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return words, rng.standard_normal((2, len(LABELS))).astype(np.float32)
 
 
+def without_mask(folder: Path) -> Path:
+    """Tokens → mean of the rows of their words, padding's too, were there any."""
+    ids = ops.parameter([-1, -1], np.int64, name="input_ids")
+    rows = ops.gather(ops.constant(classifier_tables()[0]), ids, ops.constant(np.int64(0)))
+    mean = ops.reduce_mean(rows, ops.constant(np.int64([1])))
+    save(folder, [ids], {"logits": mean}, context_tokens=CONTEXT, labels=LABELS, precision="f32")
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def classifier(folder: Path, *, pairs: bool = False) -> Path:
     """Tokens → mean of the rows of their words and types; multi-label."""
     words, kinds = classifier_tables()

@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest, PayloadTooLarge
 from openmaas.inference import Embed, Tokenize, Tokenized, Translate, Translated
+from openmaas.registry.importers.marian_file import MarianFile
 from openmaas.runtimes import ctranslate2_translation, open_runtime, openvino_translation
 from openmaas.runtimes.translation_tokens import REMEMBERED, language
 from tests.registry import small_translators
+from tests.registry.harms import setting, tensor
 
 RUNTIMES = {
     "marian": "ctranslate2_translation",
@@ -42,12 +45,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def runtimes(folders: dict[str, Path]) -> dict[str, Any]:
-    # In bfloat16 a batch's size can turn the near ties of random weights.
-    exact = {"student": {"precision": "f32"}}
-    return {
-        name: open_runtime(RUNTIMES[name], folders[name], dict(exact.get(name, {})))
-        for name in RUNTIMES
-    }
+    return {name: open_runtime(RUNTIMES[name], folders[name], exact(name)) for name in RUNTIMES}
+
+
+def exact(family: str) -> dict[str, Any]:
+    """In bfloat16 a batch's size can turn the near ties of random weights."""
+    return {"precision": "f32"} if family == "student" else {}
 
 
 @pytest.fixture(params=list(RUNTIMES))
@@ -209,6 +212,42 @@ def test_beams_find_what_is_likelier(folders: dict[str, Path], runtimes: dict[st
         for runtime in (wide, narrow)
     ]
     assert sums[0] > sums[1]
+
+
+def endless(folder: Path, family: str) -> Path:
+    """An artifact that would never end an answer by itself."""
+    source = small_translators.complete(folder / "source", family)
+    if family == "student":
+        path = source / "model.enpt.intgemm.alphas.bin"
+        name = "decoder_ff_logit_out_b"
+        bias = MarianFile(path)(name, 1, small_translators.VOCABULARY).values
+        never = bias.copy()
+        never[0, 0] = -1e4
+        path.write_bytes(path.read_bytes().replace(bias.tobytes(), never.tobytes()))
+    else:
+        setting(max_position_embeddings=600)(source)
+        bias = np.zeros((1, small_translators.VOCABULARY), np.float32)
+        end = json.loads((source / "config.json").read_text())["eos_token_id"]
+        bias[0, end] = -1e4
+        tensor("final_logits_bias", lambda _: bias)(source)
+    return small_translators.imported(source, folder / "out", family)
+
+
+@pytest.mark.parametrize("family", ["marian", "nllb", "student"])
+def test_what_loops_without_end_stops_by_the_length_of_its_source(
+    tmp_path: Path, family: str
+) -> None:
+    runtime = open_runtime(RUNTIMES[family], endless(tmp_path, family), exact(family))
+    texts = [" ".join(["w1"] * count) for count in (1, 20, 60, 250)]
+    alone = [answer(runtime, asked(family, text)) for text in texts]
+    for found in alone:
+        written, read = found.usage.output_tokens, found.usage.input_tokens
+        most = next(most for source, most in ctranslate2_translation.LENGTHS if read <= source)
+        assert written == (openvino_translation.longest(read) if family == "student" else most)
+    # A long answer beside it makes no short source's answer longer.
+    together = answer(runtime, asked(family, *texts))
+    assert together.outputs == [one.outputs[0] for one in alone]
+    assert together.usage.output_tokens == sum(one.usage.output_tokens for one in alone)
 
 
 @pytest.mark.parametrize("name", ["translator.json", "model.bin", "source.spm", "manifest.json"])

@@ -24,6 +24,7 @@ Kind = Literal[
     "sentence_encoder",
     "text_classifier",
     "onnx_classifier",
+    "keras_classifier",
     "decoder",
     "translator",
     "marian_student",
@@ -110,6 +111,8 @@ def _folder(folder: Path) -> Recognised:
             return Recognised(_transformer(folder), folder)
         if _onnx_classifier(folder, files):
             return Recognised("onnx_classifier", folder)
+        if _lone(files, ".keras") and (folder / "tokenizer.json").is_file():
+            return Recognised("keras_classifier", folder)
     if any(path.suffix == ".spm" for path in files) and any(map(_is_marian, files)):
         return Recognised("marian_student", folder)
     for suffix in (".xml", ".onnx", ".gguf", ".keras"):
@@ -132,10 +135,14 @@ def _onnx_classifier(folder: Path, files: list[Path]) -> bool:
     """Whether a lone ONNX file has a classifier's settings and tokenizer beside it."""
     _, architectures = _architectures(folder)
     return (
-        sum(path.suffix == ".onnx" for path in files) == 1
+        _lone(files, ".onnx")
         and (folder / "tokenizer.json").is_file()
         and any(name.endswith(CLASSIFIER) for name in architectures)
     )
+
+
+def _lone(files: list[Path], suffix: str) -> bool:
+    return sum(path.suffix == suffix for path in files) == 1
 
 
 def _architectures(folder: Path) -> tuple[Any, list[str]]:

@@ -55,9 +55,9 @@ class Loaded(NamedTuple):
 def load(folder: Path, options: dict[str, Any]) -> Loaded:
     """
     Args:
-        folder: holds the graph (``input_ids`` and ``attention_mask``, each batch × tokens,
-            and perhaps ``token_type_ids``, to one row of numbers a text), ``tokenizer.json``,
-            and a manifest with ``context_tokens``.
+        folder: holds the graph (``input_ids`` and perhaps ``attention_mask`` and
+            ``token_type_ids``, each batch × tokens, to one row of numbers a text),
+            ``tokenizer.json``, and a manifest with ``context_tokens``.
         options: ``threads`` (default: all), ``precision`` (default: f32 if the artifact says
             so, else what is fastest on this CPU: bf16 where it has instructions for it) and
             ``truncate`` (default false: longer inputs are refused, not cut).
@@ -96,8 +96,11 @@ class TextNetwork:
         self._context = loaded.context
         self._truncate = loaded.truncate
         self._inputs = [(_known_name(port), _dtype(port)) for port in loaded.compiled.inputs]
-        if not {IDS, MASK} <= {name for name, _ in self._inputs}:
-            raise ArtifactRefused(f"the encoder does not take {IDS} and {MASK}")
+        names = {name for name, _ in self._inputs}
+        if IDS not in names:
+            raise ArtifactRefused(f"the encoder does not take {IDS}")
+        # Without a mask padding would be read as text: only texts of one length share a call.
+        self._batches = batches if MASK in names else batches_of_equals
         self.width = _width(loaded.compiled)
         self._request = loaded.compiled.create_infer_request()
         # id of a request → the request (so that the id stays its own) and its tokens
@@ -148,14 +151,15 @@ class TextNetwork:
 
     def _run(self, texts: list[Text]) -> NDArray[np.float32]:
         rows = np.empty((len(texts), self.width), np.float32)
-        for batch in batches([text.ids for text in texts]):
+        for batch in self._batches([text.ids for text in texts]):
             longest = max(len(texts[index].ids) for index in batch)
             shape = (len(batch), longest)
             arrays = {name: np.zeros(shape, dtype) for name, dtype in self._inputs}
             for row, index in enumerate(batch):
                 ids, second = texts[index]
                 arrays[IDS][row, : len(ids)] = ids
-                arrays[MASK][row, : len(ids)] = 1
+                if MASK in arrays:
+                    arrays[MASK][row, : len(ids)] = 1
                 if second and TYPES in arrays:
                     arrays[TYPES][row, second : len(ids)] = 1
             self._request.infer(arrays, share_inputs=True, share_outputs=True)
@@ -259,6 +263,18 @@ def batches(texts: list[list[int]]) -> list[list[int]]:
         calls += [order[at : min(at + most, end)] for at in range(first, end, most)]
         number = cuts[number]
     return calls[::-1]
+
+
+def batches_of_equals(texts: list[list[int]]) -> list[list[int]]:
+    """As ``batches``, but of texts that are as long as one another."""
+    by_length: dict[int, list[int]] = {}
+    for index, ids in enumerate(texts):
+        by_length.setdefault(len(ids), []).append(index)
+    calls = []
+    for length, indices in by_length.items():
+        most = max(1, CALL_TOKENS // length)
+        calls += [indices[at : at + most] for at in range(0, len(indices), most)]
+    return calls
 
 
 def _tokenizer(path: Path) -> Tokenizer:

@@ -126,7 +126,7 @@ class OpenVinoTranslation:
         """
         asked = [request for request in requests if isinstance(request, Translate)]
         of_each = [
-            [_Sentence(source, min(2 * len(source) + 32, MAX_ANSWER)) for source in sources]
+            [_Sentence(source, longest(len(source))) for source in sources]
             for sources in map(self._sentences, asked)
         ]
         for batch in batches([one for several in of_each for one in several]):
@@ -207,6 +207,11 @@ class OpenVinoTranslation:
                     for name, value in state.items()
                     if name not in ("token", "place")
                 }
+
+
+def longest(source: int) -> int:
+    """Tokens of an answer at most, its end included, by those of its source."""
+    return min(2 * source + 32, MAX_ANSWER)
 
 
 def batches(sentences: list[_Sentence]) -> Iterator[list[_Sentence]]:

@@ -28,25 +28,7 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
         ArtifactRefused: the archive names code, links elsewhere, or is damaged.
         ConversionFailed: the ``convert`` extra is missing, or the export gives other numbers.
     """
-    say("checking the archive")
-    if importlib.util.find_spec("h5py") is None:  # comes with Keras; checks the weights before it
-        raise ConversionFailed(MISSING)
-    archive = keras_archive.checked_copy(source, source.parent)
-    say("loading it in Keras")
-    keras = _keras()
-    try:
-        model = keras.saving.load_model(archive, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise ConversionFailed(f"Keras cannot load it: {_first_line(error)}") from None
-    exported = source.parent / "exported.xml"
-    say("exporting it to OpenVINO")
-    try:
-        model.export(str(exported), format="openvino", verbose=False)
-    except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-        raise ConversionFailed(f"Keras cannot export it: {_first_line(error)}") from None
-    network = network_check.read_model(exported)
-    _restore_shapes(network, model)
-    _name_ports(network, model)
+    model, network, version = exported(source, say)
     inputs, outputs = map(network_check.ports_of, (network.inputs, network.outputs))
     target = out / "openvino_model.xml"
     openvino.save_model(network, str(target), compress_to_fp16=False)
@@ -61,8 +43,37 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
         verification=network_check.compare(
             target, inputs, _original(model, inputs), "model.predict of Keras"
         ),
-        converted_by={"keras": keras.__version__, "openvino": openvino.__version__},
+        converted_by={"keras": version, "openvino": openvino.__version__},
     )
+
+
+def exported(source: Path, say: Callable[[str], None]) -> tuple[Any, openvino.Model, str]:
+    """The network of an archive as Keras has it and as OpenVINO reads it, with Keras's own names
+    and shapes, and Keras's version.
+
+    Raises:
+        ArtifactRefused, ConversionFailed: as ``convert``.
+    """
+    say("checking the archive")
+    if importlib.util.find_spec("h5py") is None:  # comes with Keras; checks the weights before it
+        raise ConversionFailed(MISSING)
+    archive = keras_archive.checked_copy(source, source.parent)
+    say("loading it in Keras")
+    keras = _keras()
+    try:
+        model = keras.saving.load_model(archive, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise ConversionFailed(f"Keras cannot load it: {_first_line(error)}") from None
+    place = source.parent / "exported.xml"
+    say("exporting it to OpenVINO")
+    try:
+        model.export(str(place), format="openvino", verbose=False)
+    except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+        raise ConversionFailed(f"Keras cannot export it: {_first_line(error)}") from None
+    network = network_check.read_model(place)
+    _restore_shapes(network, model)
+    _name_ports(network, model)
+    return model, network, str(keras.__version__)
 
 
 def _keras() -> Any:

@@ -45,6 +45,7 @@ class MarianFile:
 
     def __init__(self, path: Path) -> None:
         self._data = np.memmap(path, dtype=np.uint8, mode="r")
+        self._used: set[str] = set()
         self._tensors: dict[str, tuple[int, tuple[int, ...], NDArray[np.uint8]]] = {}
         try:
             self._index()
@@ -54,6 +55,10 @@ class MarianFile:
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
+
+    def unused(self) -> set[str]:
+        """Names of the tensors that nobody has asked for yet."""
+        return set(self._tensors) - self._used
 
     def rows(self, name: str) -> int:
         """The first number of a tensor's shape; 0 where there is no such tensor."""
@@ -70,6 +75,7 @@ class MarianFile:
         """
         if name not in self._tensors:
             raise ArtifactRefused(f"The model has no {name}.")
+        self._used.add(name)
         kind, found, raw = self._tensors[name]
         if found != shape:
             raise ArtifactRefused(f"{name} has the shape {list(found)}, not {list(shape)}.")
@@ -111,6 +117,8 @@ class MarianFile:
         for name, shape, (_, kind, _, size) in zip(names, shapes, headers, strict=True):
             if size > len(self._data) - at:
                 raise ArtifactRefused(f"The model file is damaged: {name} is beyond its end.")
+            if name in self._tensors:
+                raise ArtifactRefused(f"The model file is damaged: two tensors are named {name}.")
             self._tensors[name] = (kind, shape, np.asarray(self._data[at : at + size]))
             at += size
 

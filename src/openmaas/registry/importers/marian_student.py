@@ -21,6 +21,7 @@ from openmaas.errors import ArtifactRefused, ConversionFailed
 from openmaas.registry.importers import marian_graph, marian_reference, marian_weights
 from openmaas.registry.importers.marian_weights import Student
 from openmaas.registry.manifest import Description, Verification
+from openmaas.registry.recognise import MAX_TOKENIZER
 
 # Of a token's natural log-probability: in float32, and as it is served, when OpenVINO may round
 # what flows between layers to bfloat16 or eight bits too.
@@ -66,11 +67,13 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
 
 
 def _check_vocabulary(path: Path, rows: int) -> None:
+    if path.stat().st_size > MAX_TOKENIZER:
+        raise ArtifactRefused(f"{path.name} is too large.")
     try:
         pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (RuntimeError, OSError) as error:
         raise ArtifactRefused(f"{path.name} cannot be read: {str(error)[:200]}") from None
-    if pieces.get_piece_size() > rows or pieces.eos_id() != END:
+    if not 2 <= pieces.get_piece_size() <= rows or pieces.eos_id() != END:
         raise ConversionFailed(f"{path.name} is not the vocabulary that the model was made with.")
 
 

@@ -21,6 +21,8 @@ Array = NDArray[np.float32]
 
 MAX_LAYERS, MAX_WIDTH = 64, 4096
 EPSILON = 1e-6
+# Scales by which Marian rounds what flows between layers to eight bits, and the settings.
+_UNUSED = ("_QuantMultA", "special:model.yml")
 # What this family is, among all that Marian can be: norms after each part, ReLU, one table of
 # words for both languages and the output, recurrent decoder layers.
 _MUST_BE = {
@@ -67,9 +69,11 @@ def read(path: Path) -> Student:
                 f"those read here have {must!r}."
             )
     width, inner = _number(file, "dim-emb"), _number(file, "transformer-dim-ffn")
+    if width < 4 or width % 2:
+        raise ArtifactRefused("The model's width is odd or too small.")
     words = file("Wemb", file.rows("Wemb"), width)
     heads = _number(file, "transformer-heads")
-    if heads == 0 or width % heads:
+    if width % heads:
         raise ArtifactRefused("The model's heads do not divide its width.")
     encoder = [
         _attention(file, f"encoder_l{at}_self_", width)
@@ -83,6 +87,9 @@ def read(path: Path) -> Student:
         for at in range(1, 1 + _number(file, "dec-depth", MAX_LAYERS))
     ]
     bias = file("decoder_ff_logit_out_b", 1, len(words.values)).floats().reshape(-1)
+    left = sorted(name for name in file.unused() if not name.endswith(_UNUSED))
+    if left:
+        raise ConversionFailed(f"It has weights that are not known here: {left[0]}.")
     return Student(words=words, bias=bias, encoder=encoder, decoder=decoder, heads=heads)
 
 

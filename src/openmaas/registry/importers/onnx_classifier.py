@@ -44,7 +44,7 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
     found = classifier_head.meaning(config, _logits(model))
     openvino.save_model(model, str(out / "openvino_model.xml"), compress_to_fp16=False)
     say("comparing it with ONNX's reference evaluator")
-    context = _context(config)
+    context = context_tokens(config)
     return Description(
         format="openvino-classifier",
         task="classify",
@@ -72,7 +72,7 @@ def _logits(model: openvino.Model) -> int:
     return int(shape[1].get_length())
 
 
-def _context(config: Any) -> int:
+def context_tokens(config: Any) -> int:
     places = config.get("max_position_embeddings")
     if type(places) is not int or not 8 <= places <= MAX_CONTEXT:
         raise ArtifactRefused("config.json: max_position_embeddings must be a number.")

@@ -45,6 +45,7 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path) -> None:
         self._entries: dict[str, tuple[_Entry, NDArray[np.uint8]]] = {}
+        self._used: set[str] = set()
         for path in sorted(folder.glob("*.safetensors")):
             for name, found in _read(path).items():
                 if name in self._entries:
@@ -56,6 +57,10 @@ class SafetensorsFolder:
 
     def names(self) -> list[str]:
         return list(self._entries)
+
+    def unused(self) -> set[str]:
+        """Names of the tensors that nobody has asked for yet."""
+        return set(self._entries) - self._used
 
     def shape(self, name: str) -> tuple[int, ...]:
         """
@@ -73,6 +78,7 @@ class SafetensorsFolder:
             ConversionFailed: it is not of a floating-point type.
         """
         shape = self.shape(name)
+        self._used.add(name)
         entry, raw = self._entries[name]
         if entry.dtype not in _FLOATS:
             raise ConversionFailed(f"{name} is {entry.dtype}; save the model in float32 or bf16.")
@@ -84,6 +90,8 @@ class SafetensorsFolder:
 
 
 def _read(path: Path) -> dict[str, tuple[_Entry, NDArray[np.uint8]]]:
+    if path.stat().st_size == 0:
+        raise ArtifactRefused(f"{path.name} is empty.")
     data = np.memmap(path, dtype=np.uint8, mode="r")
     length = int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or length > min(MAX_HEADER, len(data) - 8):
@@ -96,8 +104,13 @@ def _read(path: Path) -> dict[str, tuple[_Entry, NDArray[np.uint8]]]:
         raise ArtifactRefused(f"{path.name} is damaged: {error}") from None
     body = data[8 + length :]
     found = {}
-    for name, entry in entries.items():
+    before = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
         start, end = entry.data_offsets
+        # As the format demands: a small file must not fill memory with the same bytes many times.
+        if start < before:
+            raise ArtifactRefused(f"{path.name} is damaged: {name[:100]} overlaps another tensor.")
+        before = end
         if not start <= end <= len(body) or len(entry.shape) > MAX_RANK:
             raise ArtifactRefused(f"{path.name} is damaged: {name[:100]} is beyond its end.")
         width = _FLOATS.get(entry.dtype)

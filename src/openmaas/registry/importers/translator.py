@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from openmaas.errors import ConversionFailed
+from openmaas.errors import ArtifactRefused, ConversionFailed
 from openmaas.registry.importers import translator_languages as languages
 from openmaas.registry.importers import (
     translator_reference,
+    translator_shapes,
     translator_spec,
     translator_tokens,
     translator_weights,
@@ -37,8 +38,11 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
         ConversionFailed: a variant that is not built here, or the result computes other numbers.
     """
     model = translator_weights.read(source)
+    translator_shapes.check(model)
     tokens = translator_tokens.take(source, out, model)
     spoken = languages.read(source, model.family, tokens)
+    if max(spoken.tokens(), default=0) >= len(model.encoder.words):
+        raise ArtifactRefused("The tokens of its languages are beyond the model's words.")
     layout = {
         "end": model.end,
         "special": sorted({model.end, model.start, *tokens.special, *spoken.tokens()}),
@@ -92,7 +96,8 @@ def _compare(model: Translator, folder: Path) -> tuple[float, float]:
     engine = ctranslate2.Translator(str(folder), "cpu", intra_threads=2)
     sources = _sources(model)
     texts = [[str(token) for token in one] for one in sources]
-    answers: Any = engine.translate_batch(texts, beam_size=1, max_decoding_length=LONGEST)
+    longest = min(LONGEST, model.context_tokens - 1)
+    answers: Any = engine.translate_batch(texts, beam_size=1, max_decoding_length=longest)
     targets = [answer.hypotheses[0] for answer in answers]
     differences = []
     for source, target, scored in zip(

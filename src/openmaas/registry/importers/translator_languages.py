@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from openmaas.errors import ConversionFailed
+from openmaas.errors import ArtifactRefused, ConversionFailed
 from openmaas.registry.importers.translator_tokens import Tokens
 from openmaas.registry.recognise import read_json
 
@@ -47,7 +47,7 @@ def read(folder: Path, family: str, tokens: Tokens) -> Languages:
     if family == "t5":
         return _t5(folder)
     path = folder / "tokenizer_config.json"
-    settings = read_json(path) if path.is_file() else {}
+    settings = _object(path)
     if family == "m2m_100":
         return _m2m(folder, settings, tokens)
     named = {
@@ -63,20 +63,26 @@ def read(folder: Path, family: str, tokens: Tokens) -> Languages:
     return Languages(sources=_said(settings, "source_lang"), targets=_said(settings, "target_lang"))
 
 
-def _said(settings: Any, name: str) -> list[str]:
-    code = settings.get(name) if isinstance(settings, dict) else None
+def _object(path: Path) -> dict[str, Any]:
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise ArtifactRefused(f"{path.name} is no object.")
+    return found
+
+
+def _said(settings: dict[str, Any], name: str) -> list[str]:
+    code = settings.get(name)
     return [code] if isinstance(code, str) and _CODE.fullmatch(code) else []
 
 
-def _m2m(folder: Path, settings: Any, tokens: Tokens) -> Languages:
+def _m2m(folder: Path, settings: dict[str, Any], tokens: Tokens) -> Languages:
     ids = dict(tokens.ids)
-    listed = settings.get("additional_special_tokens") if isinstance(settings, dict) else None
-    path = folder / "special_tokens_map.json"
-    if not listed and path.is_file():
-        listed = read_json(path).get("additional_special_tokens")
+    key = "additional_special_tokens"
+    listed = settings.get(key) or _object(folder / "special_tokens_map.json").get(key)
     if (folder / "vocab.json").is_file() and not (folder / "tokenizer.json").is_file():
         # M2M100 numbers its languages after its vocabulary, in the order of this list.
-        names = [one for one in listed or [] if isinstance(one, str) and one not in ids]
+        names = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+        names = [one for one in dict.fromkeys(names) if one not in ids]
         ids |= {name: len(tokens.ids) + at for at, name in enumerate(names)}
     named = {
         match[1] or match[2]: one

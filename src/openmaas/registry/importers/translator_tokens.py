@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import sentencepiece
 
 from openmaas.errors import ArtifactRefused, ConversionFailed
-from openmaas.registry.importers.translator_weights import MAX_VOCABULARY, Translator
-from openmaas.registry.recognise import read_json
+from openmaas.registry.importers.translator_weights import Translator
+from openmaas.registry.recognise import MAX_TOKENIZER, read_json
 
-MAX_TOKENIZER = 64 << 20
 _ONE_MODEL = ("sentencepiece.bpe.model", "spiece.model")
 
 
@@ -38,9 +38,10 @@ def take(source: Path, out: Path, model: Translator) -> Tokens:
         tokens = _fast(source, out)
     else:
         tokens = _pieces(source, out, model)
-    highest = max(tokens.ids.values(), default=0)
-    if highest >= MAX_VOCABULARY or any(one < 0 for one in tokens.ids.values()):
-        raise ArtifactRefused("The tokenizer's ids are out of range.")
+    # Marian's padding has a row in its file, but none in the model that is made of it.
+    rows = len(model.encoder.words) + (model.family == "marian")
+    if not all(0 <= one < rows for one in tokens.ids.values()):
+        raise ArtifactRefused(f"The tokenizer has ids beyond the model's {rows} words.")
     return tokens
 
 
@@ -56,7 +57,8 @@ def _fast(source: Path, out: Path) -> Tokens:
         described["truncation"] = described["padding"] = None
         text = json.dumps(described, ensure_ascii=False)
         ids: dict[str, int] = Tokenizer.from_str(text).get_vocab(with_added_tokens=True)
-        special = [one["id"] for one in described.get("added_tokens", []) if one.get("special")]
+        added = described.get("added_tokens", [])
+        special = [int(one["id"]) for one in added if one.get("special")]
     except Exception as error:  # the library raises plain Exception on what it cannot read
         raise ArtifactRefused(f"tokenizer.json cannot be read: {str(error)[:200]}") from None
     (out / "tokenizer.json").write_text(text, encoding="utf-8")
@@ -66,8 +68,8 @@ def _fast(source: Path, out: Path) -> Tokens:
 def _pieces(source: Path, out: Path, model: Translator) -> Tokens:
     ids: dict[str, int] = {}
     if (source / "source.spm").is_file():
-        _copy(source / "source.spm", out / "source.spm")
-        _copy(source / "target.spm", out / "target.spm")
+        for name in ("source.spm", "target.spm"):
+            _copy(source / name, out / name)
     else:
         found = [source / name for name in _ONE_MODEL if (source / name).is_file()]
         if not found:
@@ -81,6 +83,8 @@ def _pieces(source: Path, out: Path, model: Translator) -> Tokens:
         (out / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
     elif model.family != "t5":
         raise ConversionFailed("The folder has neither vocab.json nor tokenizer.json.")
+    elif pieces_of(out / "source.spm") > len(model.encoder.words):
+        raise ArtifactRefused(f"{found[0].name} has more pieces than the model has words.")
     special = [ids[text] for text in ("<s>", "</s>", "<pad>") if text in ids]
     return Tokens(ids, special or [0])
 
@@ -98,3 +102,16 @@ def _copy(path: Path, to: Path) -> None:
     if not path.is_file() or path.stat().st_size > MAX_TOKENIZER:
         raise ArtifactRefused(f"{path.name} is missing or too large.")
     shutil.copyfile(path, to)
+    pieces_of(to)
+
+
+def pieces_of(path: Path) -> int:
+    """How many pieces a SentencePiece model has.
+
+    Raises:
+        ArtifactRefused: it is damaged.
+    """
+    try:
+        return int(sentencepiece.SentencePieceProcessor(model_file=str(path)).get_piece_size())
+    except (RuntimeError, OSError) as error:
+        raise ArtifactRefused(f"{path.name} cannot be read: {str(error)[:200]}") from None

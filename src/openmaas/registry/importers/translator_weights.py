@@ -7,6 +7,7 @@ Sources: Vaswani et al. 2017 (the Transformer), Junczys-Dowmunt et al. 2018 (Mar
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ Linear = tuple[Array, Array | None]  # weight [out, in], bias [out]
 Norm = tuple[Array, Array | None]  # scale, shift; no shift: root mean square norm
 
 MAX_WIDTH, MAX_LAYERS, MAX_VOCABULARY, MAX_POSITIONS = 16_384, 128, 1 << 20, 1 << 14
+MAX_PLACES = 1 << 24  # numbers of the table of positions, which no weights pay for
+MIN_CONTEXT = 4
+# In old files: copies of the words' table, positions that are computed here, and a bias that T5
+# never adds.
+_COPIES = re.compile(
+    r"(model\.)?(en|de)coder\.embed_(tokens\.weight|positions\.weights?)|model\.shared\.weight"
+    r"|lm_head\.weight|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
+)
 ACTIVATIONS = {
     "relu": "relu",
     "swish": "swish",
@@ -87,29 +96,39 @@ def read(folder: Path) -> Translator:
     """
     config = read_json(folder / "config.json")
     weights = SafetensorsFolder(folder)
-    if config.get("model_type") == "t5":
-        return _t5(config, weights)
-    return _bart(config, weights)
+    model: Translator = (_t5 if config.get("model_type") == "t5" else _bart)(config, weights)
+    left = sorted(name for name in weights.unused() if not _COPIES.fullmatch(name))
+    if left:
+        raise ConversionFailed(f"It has weights that are not known here: {left[0][:100]}.")
+    return model
 
 
-def number(config: dict[str, Any], name: str, most: int, default: int | None = None) -> int:
-    """A setting that is a whole number from 0 to ``most``.
+def size(config: dict[str, Any], name: str, most: int, default: int | None = None) -> int:
+    """A setting that is a whole number from 1 to ``most``.
 
     Raises:
         ArtifactRefused
     """
+    return number(config, name, most, default, least=1)
+
+
+def number(
+    config: dict[str, Any], name: str, most: int, default: int | None = None, *, least: int = 0
+) -> int:
     value = config.get(name, default)
-    if type(value) is not int or not 0 <= value <= most:
-        raise ArtifactRefused(f"config.json: {name} is a whole number up to {most}.")
+    if type(value) is not int or not least <= value <= most:
+        raise ArtifactRefused(f"config.json: {name} must be a whole number from {least} to {most}.")
     return value
 
 
 def _bart(config: dict[str, Any], weights: SafetensorsFolder) -> Translator:
     marian = config["model_type"] == "marian"
-    width = number(config, "d_model", MAX_WIDTH)
-    context = number(config, "max_position_embeddings", MAX_POSITIONS)
+    width = size(config, "d_model", MAX_WIDTH)
+    context = number(config, "max_position_embeddings", MAX_POSITIONS, least=MIN_CONTEXT)
+    if context * width > MAX_PLACES:
+        raise ArtifactRefused("config.json: max_position_embeddings and d_model are too large.")
     positions = (_marian_positions if marian else _m2m_positions)(context, width)
-    vocabulary = number(config, "vocab_size", MAX_VOCABULARY)
+    vocabulary = size(config, "vocab_size", MAX_VOCABULARY)
     if config.get("normalize_before", not marian) is marian or config.get("normalize_embedding"):
         raise ConversionFailed(f"A {config['model_type']} with norms in unusual places.")
 
@@ -130,7 +149,7 @@ def _bart(config: dict[str, Any], weights: SafetensorsFolder) -> Translator:
                     own: _pair(weights, f"{prefix}layers.{number_}.{theirs}")
                     for own, theirs in names.items()
                 }
-                for number_ in range(number(config, f"{name}_layers", MAX_LAYERS))
+                for number_ in range(size(config, f"{name}_layers", MAX_LAYERS))
             ],
             norm=None if marian else _pair(weights, prefix + "layer_norm"),
             heads=_heads(config, f"{name}_attention_heads", width),
@@ -151,6 +170,8 @@ def _bart(config: dict[str, Any], weights: SafetensorsFolder) -> Translator:
             msgspec.structs.replace(one, words=one.words[:-1]) for one in (encoder, decoder)
         )
         head, bias = head[:-1], None if bias is None else bias[:-1]
+        if end == vocabulary - 1:
+            raise ArtifactRefused("config.json: padding and the end are the same token.")
     return Translator(
         family=config["model_type"],
         encoder=encoder,
@@ -171,14 +192,14 @@ def _bart(config: dict[str, Any], weights: SafetensorsFolder) -> Translator:
 
 
 def _t5(config: dict[str, Any], weights: SafetensorsFolder) -> Translator:
-    width = number(config, "d_model", MAX_WIDTH)
-    heads = number(config, "num_heads", MAX_WIDTH)
-    if heads == 0 or heads * number(config, "d_kv", MAX_WIDTH) != width:
+    width = size(config, "d_model", MAX_WIDTH)
+    heads = size(config, "num_heads", MAX_WIDTH)
+    if heads * size(config, "d_kv", MAX_WIDTH) != width:
         raise ConversionFailed("A T5 whose heads together are not as wide as the model.")
     feed_forward = str(config.get("feed_forward_proj", "relu"))
     gated = feed_forward.startswith("gated-")
     activation = "gelu_new" if feed_forward == "gated-gelu" else feed_forward.removeprefix("gated-")
-    depth = number(config, "num_layers", MAX_LAYERS)
+    depth = size(config, "num_layers", MAX_LAYERS)
 
     def side(name: str, depth: int) -> Side:
         blocks = [f"{name}.block.{number_}.layer." for number_ in range(depth)]
@@ -193,7 +214,7 @@ def _t5(config: dict[str, Any], weights: SafetensorsFolder) -> Translator:
         )
 
     encoder = side("encoder", depth)
-    decoder = side("decoder", number(config, "num_decoder_layers", MAX_LAYERS, depth))
+    decoder = side("decoder", size(config, "num_decoder_layers", MAX_LAYERS, depth))
     tied = config.get("tie_word_embeddings", True) is True
     head = encoder.words if tied else _matrix(weights, "lm_head.weight", width)
     return Translator(
@@ -206,7 +227,7 @@ def _t5(config: dict[str, Any], weights: SafetensorsFolder) -> Translator:
         word_scale=1.0,
         output_scale=width**-0.5 if tied else 1.0,
         query_scale=1.0,
-        max_distance=number(config, "relative_attention_max_distance", 1 << 20, 128),
+        max_distance=size(config, "relative_attention_max_distance", 1 << 20, 128),
         epsilon=T5_EPSILON,
         start_from_zero=False,
         start=number(config, "decoder_start_token_id", len(head) - 1, 0),
@@ -237,10 +258,7 @@ def _t5_layer(weights: SafetensorsFolder, block: str, decoder: bool, gated: bool
 
 
 def _pair(weights: SafetensorsFolder, name: str) -> tuple[Array, Array]:
-    weight, bias = weights(name + ".weight"), weights(name + ".bias")
-    if bias.shape != weight.shape[:1]:
-        raise ArtifactRefused(f"{name}: weight and bias do not fit.")
-    return weight, bias
+    return weights(name + ".weight"), weights(name + ".bias")
 
 
 def _matrix(weights: SafetensorsFolder, name: str, columns: int) -> Array:
@@ -251,14 +269,14 @@ def _matrix(weights: SafetensorsFolder, name: str, columns: int) -> Array:
 
 
 def _heads(config: dict[str, Any], name: str, width: int) -> int:
-    heads = number(config, name, MAX_WIDTH)
-    if heads == 0 or width % (2 * heads):
+    heads = size(config, name, MAX_WIDTH)
+    if width % (2 * heads):
         raise ArtifactRefused(f"config.json: {name} does not divide the width.")
     return heads
 
 
 def _activation(name: object) -> str:
-    if name not in ACTIVATIONS:
+    if str(name) not in ACTIVATIONS:
         raise ConversionFailed(f"Its activation {str(name)[:40]!r} is not built here.")
     return ACTIVATIONS[str(name)]
 
