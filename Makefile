@@ -22,10 +22,10 @@ if [ $${#missing[@]} -gt 0 ]; then \
 fi
 endef
 
-.PHONY: help serve install test check format bench lock clean
+.PHONY: help serve install test check format bench eval-tasks lock clean
 
 help: ## says what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 18
 
 serve: .venv/.base ## from nothing to a served language model on 127.0.0.1:8000
 	@$(BIN)/openmaas models pull --starters --deploy
@@ -50,6 +50,9 @@ format: .venv/.all ## rewrites the code in the house format
 bench: .venv/.all ## every figure of the README, each beside its peer
 	$(call need,wrk)
 	@for one in prediction embedding language tasks memory; do $(BIN)/python benchmarks/$$one.py; done
+
+eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes docs/quality.md
+	@$(BIN)/python benchmarks/eval_tasks.py $(ARGS)
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
 	$(COMPILE) --all-build-deps --extra dev -o requirements-dev.txt pyproject.toml

