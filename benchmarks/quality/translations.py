@@ -58,7 +58,8 @@ def run(client: Client) -> Table:
         "Translation",
         "`/v1/translate` with the starters `en-pt` and `pt-en`, and with `smollm2-135m`, which "
         "was taught English alone, against the published translation; beside the text left "
-        "untranslated. Sentences: `benchmarks/quality/bilingual/` (CC BY-SA 3.0). "
+        "untranslated. Sentences: `benchmarks/quality/bilingual/` (CC BY-SA 3.0); whether the "
+        "translators' training data had them, their makers do not say. "
         f"sacrebleu {sacrebleu.__version__}.",
         ["way", "sentences", "chrF", "BLEU", "untranslated chrF", "untranslated BLEU"],
         rows,
