@@ -87,9 +87,15 @@ def read_model(folder: Path) -> ov.Model:
 
 
 def compile_model(
-    model: ov.Model, *, threads: int | None, precision: str | None
+    model: ov.Model, *, threads: int | None, precision: str | None, kernels: int | None = None
 ) -> ov.CompiledModel:
-    """Compiles for one request at a time. ``precision`` ``None``: what this CPU does fastest."""
+    """Compiles for one request at a time.
+
+    Args:
+        precision: ``None``: what this CPU does fastest.
+        kernels: how many are kept that were made for one shape each; ``None``: OpenVINO's own
+            5000, which are a gigabyte where every call has another shape.
+    """
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -100,4 +106,6 @@ def compile_model(
         settings["INFERENCE_NUM_THREADS"] = threads
     if precision is not None:
         settings["INFERENCE_PRECISION_HINT"] = precision
+    if kernels is not None:
+        settings["CPU_RUNTIME_CACHE_CAPACITY"] = kernels
     return ov.Core().compile_model(model, "CPU", settings)
