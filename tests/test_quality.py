@@ -25,10 +25,10 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
 
 
 def test_descriptions_are_read_as_debian_writes_them() -> None:
-    body = "".join(f" Sentence {number} says\n something.\n" for number in range(5))
-    entry = f"Package: a\nDescription-md5: 0\nDescription-en: does a thing\n{body}"
-    lists = entry.replace("does", "lists").replace("Sentence 4", " * Sentence 4")
-    found = summaries.descriptions(f"{entry}\n{lists}\n\nPackage: b\nDescription-en: short\n It.\n")
+    sentences = [f" Sentence {number} says\n something.\n" for number in range(5)]
+    entry = f"Package: a\nDescription-md5: 0\nDescription-en: does a thing\n{''.join(sentences)}"
+    short = f"Package: b\nDescription-en: does less\n{''.join(sentences[:4])}  * a line of a list\n"
+    found = summaries.descriptions(f"{entry}\n{short}\nPackage: c\nDescription-en: it\n It.\n")
     assert [synopsis for _, synopsis in found] == ["does a thing"]
     assert found[0][0].startswith("Sentence 0 says something. Sentence 1")
 
