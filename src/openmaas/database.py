@@ -1,82 +1,127 @@
-"""The tables and the one engine of a data folder's database.
+"""The one engine of a database: SQLite in the data folder, or PostgreSQL by URL.
 
-SQLite with a rollback journal and ``synchronous=FULL``: library versions before 3.51.3 can
-corrupt a write-ahead log that several processes checkpoint, and commands write while the
-server does.
+SQLite writes ahead (one flush to disk a commit, readers never wait) with ``synchronous=FULL``.
+Library versions before 3.51.3 can corrupt a write-ahead log that several processes checkpoint,
+and commands write while the server does: that is why SQLite comes with a package of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
+from pysqlite3 import dbapi2 as sqlite
 
-from openmaas.errors import ConfigurationError
-
-metadata = sa.MetaData()
-
-keys = sa.Table(
-    "keys",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("hash", sa.Text, nullable=False, unique=True),  # SHA-256 of the whole secret, hex
-    sa.Column("scope", sa.Text, nullable=False),  # inference | admin
-    sa.Column("created", sa.Integer, nullable=False),  # Unix seconds, like every time here
-    sa.Column("revoked", sa.Integer),
+from openmaas.errors import (
+    ConfigurationError,
+    OpenMaaSError,
+    StorageFull,
+    StorageUnavailable,
 )
 
-versions = sa.Table(
-    "versions",
-    metadata,
-    sa.Column("model", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),  # 1, 2, 3 … within the model
-    sa.Column("digest", sa.Text, nullable=False),  # of the artifact
-    sa.Column("task", sa.Text, nullable=False),
-    sa.Column("format", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("licence", sa.Text, nullable=False),
-    sa.Column("size", sa.Integer, nullable=False),  # bytes on disk
-    sa.Column("created", sa.Integer, nullable=False),
-)
-
-deployments = sa.Table(
-    "deployments",
-    metadata,
-    sa.Column("model", sa.Text, primary_key=True),
-    # what is wanted
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("runtime", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),  # why this runtime
-    sa.Column("options", sa.JSON, nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),  # grows with each deploy
-    # what the gateway last saw
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
-    sa.Column("gateway_pid", sa.Integer),
-    sa.Column("worker_pid", sa.Integer),
-    sa.Column("restarts", sa.Integer, nullable=False),
-)
+FILE = "openmaas.db"
+HEAD = "0002"  # the newest file under migrations/versions
+RETRY_SECONDS = 1.0
+_BUSY_SECONDS = 10.0
+# What a dead server or a cut link must not hold longer; libpq's names and units.
+_POSTGRES = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 5000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "application_name": "openmaas",
+}
 
 
-def open_database(folder: Path) -> sa.Engine:
+class Database:
+    """Transactions. What fails because the database is away, or its disk full, is raised as
+    ``StorageUnavailable`` and ``StorageFull``; a broken constraint as SQLAlchemy's own error."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect.name  # "sqlite" or "postgresql"
+        self._reading = engine.execution_options(reads=True)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A view of one moment. It never waits for writers, nor they for it."""
+        with _translated(), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """All or nothing; one at a time on SQLite, from its first statement on."""
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
+        raise away(error) from error
+
+
+def open_database(folder: Path, url: str | None = None) -> Database:
     """The database of a data folder, made or migrated to this version's tables.
 
+    Args:
+        url: of a PostgreSQL database (``postgresql://USER:PASSWORD@HOST/NAME``) instead.
+
     Raises:
-        ConfigurationError: it is of a newer version.
+        ConfigurationError: it is of a newer version, or the URL is no such URL.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / "openmaas.db"
-    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 10})
-    sa.event.listen(engine, "connect", _pragmas)
-    with engine.begin() as connection:
-        if _revision(connection) != HEAD:
+    database = Database(_sqlite(folder) if url is None else _postgres(url))
+    with database.read() as connection:
+        old = _revision(connection) != HEAD
+    if old:
+        with database.write() as connection:
             _migrate(connection)
-    file.chmod(0o600)
+    if url is None:
+        (folder / FILE).chmod(0o600)
+    return database
+
+
+def away(error: sa.exc.SQLAlchemyError) -> OpenMaaSError:
+    """What a failed statement means to callers: the disk is full, or the database is away."""
+    words = str(getattr(error, "orig", error))
+    if "full" in words.lower() or getattr(getattr(error, "orig", 0), "sqlstate", "") == "53100":
+        return StorageFull("the disk of the database is full", retry_after=RETRY_SECONDS)
+    return StorageUnavailable("the database does not answer", retry_after=RETRY_SECONDS)
+
+
+def _sqlite(folder: Path) -> sa.Engine:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        f"sqlite:///{folder / FILE}", module=sqlite, connect_args={"timeout": _BUSY_SECONDS}
+    )
+    sa.event.listen(engine, "connect", _pragmas)
+    sa.event.listen(engine, "begin", _begin)
     return engine
 
 
-HEAD = "0001"  # the newest file under migrations/versions
+def _postgres(url: str) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        parsed = None
+    if parsed is None or parsed.drivername not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            "database_url is not of the form postgresql://USER:PASSWORD@HOST/NAME"
+        )
+    return sa.create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        connect_args=_POSTGRES,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
 
 
 def _revision(connection: sa.Connection) -> str | None:
@@ -92,6 +137,8 @@ def _migrate(connection: sa.Connection) -> None:
     from alembic.config import Config
     from alembic.util import CommandError
 
+    if connection.dialect.name == "postgresql":  # two at once would make the tables twice
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7023114211)"))
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
@@ -103,9 +150,16 @@ def _migrate(connection: sa.Connection) -> None:
         ) from None
 
 
-def _pragmas(connection: object, _: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    cursor.execute("PRAGMA journal_mode=DELETE")
+def _begin(connection: sa.Connection) -> None:
+    # A transaction that reads before it writes must not find that another wrote between.
+    reads = connection.get_execution_options().get("reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _pragmas(connection: sqlite.Connection, _: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say, tables' changes too
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

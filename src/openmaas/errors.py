@@ -12,12 +12,14 @@ OpenMaaSError
 ├── MethodNotAllowed
 ├── Conflict                  the state of things forbids it now
 ├── RateLimited               slow down; ``retry_after`` seconds
+├── QuotaExhausted            used up; ``retry_after`` seconds until it begins anew, if it does
 ├── Overloaded                queue full, model still loading, shutting down; ``retry_after``
 ├── DeadlineExceeded          the request's time ran out
 ├── WorkerFailed              the process that held the request died; ``retry_after``
 ├── EngineFailed              the engine refused or broke on this request alone
 ├── Abandoned                 the client closed its connection: nobody reads the answer
 ├── StorageFull
+├── StorageUnavailable        the database is away; ``retry_after``
 └── RegistryError             what the operator's commands meet
     ├── ArtifactRefused       a model file that is unsafe, damaged or of no known format
     ├── ConversionFailed      the child process could not make a servable form of it
@@ -95,6 +97,10 @@ class RateLimited(OpenMaaSError):
     code = "rate_limit_exceeded"
 
 
+class QuotaExhausted(OpenMaaSError):
+    code = "insufficient_quota"
+
+
 class Overloaded(OpenMaaSError):
     code = "overloaded"
 
@@ -117,6 +123,10 @@ class Abandoned(OpenMaaSError):
 
 class StorageFull(OpenMaaSError):
     code = "storage_full"
+
+
+class StorageUnavailable(OpenMaaSError):
+    code = "storage_unavailable"
 
 
 class RegistryError(OpenMaaSError):

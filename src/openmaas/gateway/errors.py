@@ -22,10 +22,12 @@ TABLE: dict[type[OpenMaaSError], tuple[int, str]] = {
     errors.MethodNotAllowed: (405, "invalid_request_error"),
     errors.Conflict: (409, "invalid_request_error"),
     errors.RateLimited: (429, "rate_limit_exceeded"),
+    errors.QuotaExhausted: (429, "insufficient_quota"),
     errors.Overloaded: (503, "overloaded"),
     errors.DeadlineExceeded: (503, "server_error"),
     errors.WorkerFailed: (503, "server_error"),
     errors.StorageFull: (507, "server_error"),
+    errors.StorageUnavailable: (503, "server_error"),
 }
 
 
@@ -56,6 +58,8 @@ def headers(error: OpenMaaSError) -> list[tuple[bytes, bytes]]:
     if error.retry_after is not None:
         found.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
         found.append((b"retry-after-ms", str(max(1, round(error.retry_after * 1000))).encode()))
+    if isinstance(error, errors.QuotaExhausted):
+        found.append((b"x-should-retry", b"false"))
     if isinstance(error, errors.Unauthenticated):
         found.append((b"www-authenticate", b"Bearer"))
     return found

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from openmaas.database import metadata
+from openmaas.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

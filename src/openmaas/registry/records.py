@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from openmaas.database import deployments, versions
+from openmaas.database import Database
 from openmaas.errors import Conflict, ModelNotFound
+from openmaas.schema import PUBLIC, deployments, versions
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -45,13 +46,13 @@ class Deployed(msgspec.Struct, frozen=True):
 class Records:
     """All methods are short transactions; call them from a thread in the gateway."""
 
-    def __init__(self, database: sa.Engine) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, version: Version) -> Version:
         """Registers an artifact as the model's next version; ``version.version`` is ignored
         and returned filled. An artifact that is the newest version already is returned as is."""
-        with self._database.begin() as connection:
+        with self._database.write() as connection:
             newest = connection.execute(
                 sa.select(versions)
                 .where(versions.c.model == version.model)
@@ -69,7 +70,7 @@ class Records:
         query = sa.select(versions).order_by(versions.c.model, versions.c.version)
         if model is not None:
             query = query.where(versions.c.model == model)
-        with self._database.connect() as connection:
+        with self._database.read() as connection:
             return [Version(*row) for row in connection.execute(query)]
 
     def version(self, model: str, number: int | None = None) -> Version:
@@ -94,7 +95,7 @@ class Records:
             Conflict: it is deployed.
         """
         self.version(model, number)
-        with self._database.begin() as connection:
+        with self._database.write() as connection:
             used = connection.execute(
                 sa.select(deployments.c.version).where(deployments.c.model == model)
             ).scalar()
@@ -112,7 +113,7 @@ class Records:
         self, version: Version, runtime: str, reason: str, options: dict[str, Any]
     ) -> Deployed:
         """Writes down that a version is wanted; servers act on it within a second."""
-        with self._database.begin() as connection:
+        with self._database.write() as connection:
             old = connection.execute(
                 sa.select(deployments.c.generation).where(deployments.c.model == version.model)
             ).scalar()
@@ -133,19 +134,19 @@ class Records:
         Raises:
             ModelNotFound: it is not deployed.
         """
-        with self._database.begin() as connection:
+        with self._database.write() as connection:
             done = connection.execute(deployments.delete().where(deployments.c.model == model))
             if not done.rowcount:
                 raise ModelNotFound(f"{model!r} is not deployed; see `openmaas status`")
 
     def deployed(self) -> list[Deployed]:
         query = sa.select(deployments).order_by(deployments.c.model)
-        with self._database.connect() as connection:
+        with self._database.read() as connection:
             return [Deployed(*row) for row in connection.execute(query)]
 
     def report(self, seen: Deployed) -> None:
         """Notes what a gateway saw of a deployment, unless it has been replaced since."""
-        with self._database.begin() as connection:
+        with self._database.write() as connection:
             connection.execute(
                 deployments.update()
                 .where(

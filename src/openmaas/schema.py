@@ -1,0 +1,182 @@
+"""The tables of the database. Times are Unix seconds, but for ``usage.time``; money is in
+nano-units (10⁻⁹) of the one currency, as whole numbers, so that sums are exact."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+PUBLIC = ""  # the owner of models that every tenant sees
+
+# --- who may do what -------------------------------------------------------------------
+
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("weight", sa.Float, nullable=False),  # its share where compute is contended
+    sa.Column("quota", sa.JSON, nullable=False),  # tenancy.quota.Quota
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("closed", sa.BigInteger),  # its keys are refused from then on
+)
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("quota", sa.JSON, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("closed", sa.BigInteger),
+)
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),  # SHA-256 of the whole secret, hex
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("models", sa.JSON(none_as_null=True)),  # names that it may call; null: all
+    sa.Column("quota", sa.JSON, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("revoked", sa.BigInteger),
+    sa.ForeignKeyConstraint(["tenant", "project"], ["projects.tenant", "projects.id"]),
+)
+
+# One row, counted up by whatever changes who may do what: gateways look at it many times a second.
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),  # a key's id, or the account at the command line
+    sa.Column("tenant", sa.Text, nullable=False),  # whose things were changed; "": nobody's
+    sa.Column("act", sa.Text, nullable=False),  # "key.create" …
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),  # never a secret
+)
+
+# --- what was used, and what it cost -----------------------------------------------------
+
+prices = sa.Table(  # append-only: a new row replaces those before it
+    "prices",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("model", sa.Text, nullable=False),  # "*": every model that has no price of its own
+    sa.Column("since", sa.BigInteger, nullable=False),
+    # nano-units for a million of each
+    sa.Column("input", sa.BigInteger, nullable=False),
+    sa.Column("cached", sa.BigInteger, nullable=False),
+    sa.Column("output", sa.BigInteger, nullable=False),
+    sa.Column("row", sa.BigInteger, nullable=False),
+    sa.Column("request", sa.BigInteger, nullable=False),
+    sa.Column("second", sa.BigInteger, nullable=False),  # of training
+)
+
+usage = sa.Table(  # the ledger: a row for each finished request and each model that it used
+    "usage",
+    metadata,
+    sa.Column("request", sa.Text, primary_key=True),  # grows with time, so rows are appended
+    sa.Column("part", sa.Integer, primary_key=True),  # 0, or 1 … for further models
+    sa.Column("time", sa.BigInteger, nullable=False),  # when it ended, milliseconds
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),  # "ok", "cut" or an error's code
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),  # the cached ones among them
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("seconds", sa.BigInteger, nullable=False),  # of training
+    sa.Column("queue_us", sa.BigInteger, nullable=False),
+    sa.Column("run_us", sa.BigInteger, nullable=False),
+    sa.Column("price", sa.Integer, nullable=False),  # prices.id; 0: there was none
+    sa.Column("cost", sa.BigInteger, nullable=False),  # nano-units
+    sa.Column("idempotency", sa.Text),  # SHA-256 of the Idempotency-Key
+    sa.Index("usage_of_tenant", "tenant", "time"),
+    sqlite_with_rowid=False,
+)
+sa.Index(
+    "usage_idempotency",
+    usage.c.tenant,
+    usage.c.idempotency,
+    unique=True,
+    sqlite_where=usage.c.idempotency.is_not(None),
+    postgresql_where=usage.c.idempotency.is_not(None),
+)
+
+usage_days = sa.Table(  # sums of ``usage``, written in the same transaction
+    "usage_days",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True),  # 20261231, in UTC
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("project", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("version", sa.Text, primary_key=True),
+    sa.Column("task", sa.Text, primary_key=True),
+    sa.Column("outcome", sa.Text, primary_key=True),
+    sa.Column("price", sa.Integer, primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("seconds", sa.BigInteger, nullable=False),
+    sa.Column("queue_us", sa.BigInteger, nullable=False),
+    sa.Column("run_us", sa.BigInteger, nullable=False),
+    sa.Column("cost", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# --- what is served ------------------------------------------------------------------------
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),  # whose it is; PUBLIC: everybody sees it
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),  # 1, 2, 3 … within the model
+    sa.Column("digest", sa.Text, nullable=False),  # of the artifact
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("licence", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),  # bytes on disk
+    sa.Column("created", sa.BigInteger, nullable=False),
+)
+
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    # what is wanted
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("runtime", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),  # why this runtime
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),  # grows with each deploy
+    # what the gateway last saw
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("gateway_pid", sa.Integer),
+    sa.Column("worker_pid", sa.Integer),
+    sa.Column("restarts", sa.Integer, nullable=False),
+)
