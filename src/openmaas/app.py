@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 
 from openmaas.config import Settings
-from openmaas.database import open_database
+from openmaas.database import Database, open_database
 from openmaas.errors import ConfigurationError
 from openmaas.gateway import huggingface, kserve, open_inference, openai, openapi, operations, tasks
 from openmaas.gateway.endpoint import Endpoint
@@ -23,10 +23,16 @@ from openmaas.gateway.server import Server
 from openmaas.placement.local import LocalPlacement
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.records import Records
+from openmaas.serving.admission import Admission
 from openmaas.serving.fleet import Fleet
 from openmaas.serving.pipeline import Pipeline
 from openmaas.telemetry import Telemetry, configure_logging
+from openmaas.tenancy.access import Access
 from openmaas.tenancy.keys import Keys
+from openmaas.tenancy.ledger import Ledger
+from openmaas.tenancy.meters import Meters
+from openmaas.tenancy.prices import Prices
+from openmaas.tenancy.tenants import Tenants
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +41,24 @@ log = logging.getLogger(__name__)
 class Store:
     """What commands and the server share: the data folder's database and artifacts."""
 
+    database: Database
     records: Records
     artifacts: ArtifactStore
+    tenants: Tenants
     keys: Keys
+    prices: Prices
 
 
 def open_store(settings: Settings) -> Store:
     """Opens (or makes) the data folder. Raises what the database raises if it cannot."""
-    database = open_database(settings.data_path)
+    database = open_database(settings.data_path, settings.database_url)
     return Store(
+        database=database,
         records=Records(database),
         artifacts=ArtifactStore(settings.data_path / "artifacts"),
-        keys=Keys(database, settings.admin_key),
+        tenants=Tenants(database),
+        keys=Keys(database),
+        prices=Prices(database),
     )
 
 
@@ -59,6 +71,7 @@ def build_server(settings: Settings, store: Store) -> Server:
         LocalPlacement(settings.data_path / "run"),
         settings.limits,
         telemetry,
+        settings.fairness,
     )
     table: list[Endpoint] = []
     table += operations.endpoints(telemetry, lambda: openapi.document(table))
@@ -69,7 +82,10 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += huggingface.endpoints()
     return Server(
         table,
-        keys=store.keys,
+        access=Access(store.database, settings.admin_key, changed=store.prices.load),
+        admission=Admission(
+            Ledger(store.database), Meters(store.database), store.prices, metered=settings.tenancy
+        ),
         pipeline=Pipeline(fleet, settings.limits),
         limits=settings.limits,
     )

@@ -42,6 +42,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8000
     data_dir: str = "~/.local/share/openmaas"
     admin_key: str | None = None  # known beforehand, for automation; at least 20 characters
+    database_url: str | None = None  # postgresql://…; None: SQLite in the data folder
+    tenancy: bool = True  # False: no keys, no quotas, nothing metered; on loopback alone
+    currency: Annotated[str, msgspec.Meta(min_length=1, max_length=8)] = "USD"  # of all prices
+    fairness: Literal["tokens", "arrival"] = "tokens"  # who is next where callers must wait
     allow_https_sources: bool = False  # let `models pull` fetch https: sources
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     limits: Limits = Limits()
@@ -88,4 +92,9 @@ def load(
         raise ConfigurationError(f"settings: {error}") from None
     if settings.admin_key is not None and len(settings.admin_key) < 20:
         raise ConfigurationError("settings: admin_key must have at least 20 characters")
+    if not settings.tenancy and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigurationError(
+            f"settings: with tenancy off anybody who reaches {settings.host} may use the models; "
+            "it is possible on 127.0.0.1 alone"
+        )
     return settings

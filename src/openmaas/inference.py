@@ -189,6 +189,10 @@ class Delta(Record):
     logprobs: list[TokenLogprob] | None = None
     tool_calls: list[ToolCallDelta] | None = None
     finish: FinishReason | None = None
+    # What it covers, so that an answer that is cut is known to have been so long: over a whole
+    # answer they add up to its usage.
+    tokens: int = 0  # of the output
+    input_tokens: int = 0  # of the prompt, in the first delta that comes of it
 
 
 class Finished(Record):
@@ -296,3 +300,6 @@ class ModelInfo(Record):
     pairs: bool = False  # it reads pairs of texts, as rerankers do
     source_languages: list[str] = []  # of a translator: its own codes, any into any other …
     target_languages: list[str] = []  # … of these
+    # Sequences that a language model runs at once: more wait in the gateway, where order is kept.
+    # 0: as many requests as it answers in a tenth of a second.
+    room: int = 0

@@ -142,6 +142,7 @@ usage_days = sa.Table(  # sums of ``usage``, written in the same transaction
     sa.Column("queue_us", sa.BigInteger, nullable=False),
     sa.Column("run_us", sa.BigInteger, nullable=False),
     sa.Column("cost", sa.BigInteger, nullable=False),
+    sa.Index("usage_days_of_tenant", "tenant", "day"),
     sqlite_with_rowid=False,
 )
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from openmaas import __version__
-from openmaas.cli import chat, deployments, diagnosis, keys, models, predict, serve, tasks
+from openmaas.cli import chat, deployments, diagnosis, keys, models, predict, serve, tasks, tenants
 from openmaas.cli.screen import fail
 from openmaas.errors import OpenMaaSError
 
@@ -25,13 +25,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVER, REGISTRY, CLIENT = "The server", "Models on this machine", "Talking to a server"
+SERVER, REGISTRY = "The server", "Models on this machine"
+TENANCY, CLIENT = "Who may use it", "Talking to a server"
 
 serve.register(app, SERVER)
 deployments.register(app, SERVER)
 diagnosis.register(app, SERVER)
 app.add_typer(models.app, name="models", rich_help_panel=REGISTRY)
-app.add_typer(keys.app, name="keys", rich_help_panel=REGISTRY)
+app.add_typer(tenants.tenants, name="tenants", rich_help_panel=TENANCY)
+app.add_typer(tenants.projects, name="projects", rich_help_panel=TENANCY)
+app.add_typer(keys.app, name="keys", rich_help_panel=TENANCY)
 chat.register(app, CLIENT)
 tasks.register(app, CLIENT)
 predict.register(app, CLIENT)

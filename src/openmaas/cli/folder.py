@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from openmaas.errors import ConfigurationError, Conflict
 
 if TYPE_CHECKING:
     from openmaas.app import Store
+    from openmaas.tenancy.audit import By
 
 DataDir = Annotated[
     str | None,
@@ -39,6 +41,16 @@ def settings(config: Path | None, **overrides: Any) -> Settings:
         ConfigurationError: see ``config.load``.
     """
     return load(config, os.environ, overrides)
+
+
+def me() -> By:
+    """Who acts at the command line, for the audit log."""
+    from openmaas.tenancy.audit import By
+
+    try:
+        return By(f"{getpass.getuser()} at the command line")
+    except (KeyError, OSError):  # a user without a name
+        return By(f"user {os.getuid()} at the command line")
 
 
 def open_folder(chosen: Settings) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from openmaas.errors import ConfigurationError
 
 # A pipe has no width; the 80 columns that rich assumes would cut keys and paths.
 _WIDE = 200
@@ -53,6 +56,23 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def date(seconds: int | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def duration(text: str) -> int:
+    """Seconds of 90s, 15m, 12h or 30d.
+
+    Raises:
+        ConfigurationError: it is no such time.
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not (number.isascii() and number.isdigit()) or len(number) > 9:
+        raise ConfigurationError(f"{text!r} is no time; write 90s, 15m, 12h or 30d")
+    return int(number) * units[unit]
 
 
 class Bars:

@@ -64,9 +64,13 @@ def serve(
 
 
 def _first_key(chosen: Settings, store: Store) -> str | None:
-    if chosen.admin_key is not None or store.keys.list():
+    if not chosen.tenancy or chosen.admin_key is not None or store.keys.list():
         return None
-    return store.keys.create("first", "admin")[1]
+    from openmaas.tenancy.audit import By
+    from openmaas.tenancy.keys import SCOPES, NewKey
+
+    new = NewKey(name="first", scopes=SCOPES)
+    return store.keys.create(new, By("openmaas serve"))[1]
 
 
 def _greet(url: str, secret: str | None, store: Store) -> None:

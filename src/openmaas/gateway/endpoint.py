@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from openmaas.gateway.exchange import Exchange
 
 Wire = Literal["openai", "v2", "kserve", "huggingface"]
-Scope = Literal["inference", "admin"]
+Scope = Literal["inference", "train", "manage", "admin"]
 
 
 @dataclass(frozen=True)
@@ -25,3 +25,4 @@ class Endpoint:
     scope: Scope | None = "inference"  # None: no key asked
     body: Any = None  # msgspec type of the JSON body
     response: Any = None  # msgspec type of the JSON answer
+    task: str | None = None  # what the ledger calls it; None: nothing is metered

@@ -9,6 +9,7 @@ import msgspec
 from openmaas import errors
 from openmaas.errors import OpenMaaSError
 from openmaas.gateway.endpoint import Wire
+from openmaas.tenancy.meters import Rate
 
 # class → (HTTP status, OpenAI's error type); a class that is not here takes its base's row
 TABLE: dict[type[OpenMaaSError], tuple[int, str]] = {
@@ -50,6 +51,25 @@ def body(error: OpenMaaSError, wire: Wire) -> bytes:
             }
         }
     )
+
+
+def rate_headers(requests: Rate | None, tokens: Rate | None) -> list[tuple[bytes, bytes]]:
+    """OpenAI's ``x-ratelimit-…``, of the limits that there are."""
+    found = []
+    for name, rate in ((b"requests", requests), (b"tokens", tokens)):
+        if rate is not None:
+            found += [
+                (b"x-ratelimit-limit-" + name, b"%d" % rate.limit),
+                (b"x-ratelimit-remaining-" + name, b"%d" % rate.remaining),
+                (b"x-ratelimit-reset-" + name, _duration(rate.reset)),
+            ]
+    return found
+
+
+def _duration(seconds: float) -> bytes:
+    """As Go writes them: 1s, 6m0s."""
+    whole = math.ceil(seconds)
+    return b"%dm%ds" % divmod(whole, 60) if whole >= 60 else b"%ds" % whole
 
 
 def headers(error: OpenMaaSError) -> list[tuple[bytes, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
@@ -23,15 +24,17 @@ if TYPE_CHECKING:
     from openmaas.config import Limits
     from openmaas.gateway.endpoint import Wire
     from openmaas.inference import Event
+    from openmaas.serving.admission import Ticket
     from openmaas.serving.call import Call
     from openmaas.serving.pipeline import Pipeline
-    from openmaas.tenancy.keys import Caller
+    from openmaas.tenancy.access import Caller
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 
 JSON = b"application/json"
+DONE = b"data: [DONE]\n\n"
 PING_SECONDS = 15.0
 WATCH_AFTER_SECONDS = 0.1
 
@@ -52,10 +55,21 @@ class Exchange:
         self.started = False  # the answer's first byte is out
         self.status = 0
         self._last_sent = time.monotonic()
+        self._ticket: Ticket | None = None
         # set by the server before a handler runs
         self.caller: Caller
         self.pipeline: Pipeline
         self.limits: Limits
+
+    @property
+    def ticket(self) -> Ticket:
+        """What a metered endpoint asks models with."""
+        assert self._ticket is not None, "an endpoint that asks models has a task"
+        return self._ticket
+
+    @ticket.setter
+    def ticket(self, ticket: Ticket) -> None:
+        self._ticket = ticket
 
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name."""
@@ -119,7 +133,13 @@ class Exchange:
         content_type: bytes = JSON,
         headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
-        """Sends a whole answer."""
+        """Sends a whole answer, once it is in the ledger.
+
+        Raises:
+            StorageUnavailable, StorageFull: it cannot be written there.
+        """
+        if self._ticket is not None:
+            await self._ticket.settle("ok")
         await self._start(
             status,
             [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
@@ -133,11 +153,12 @@ class Exchange:
 
     async def fail(self, error: OpenMaaSError) -> None:
         """Sends an error in the caller's wire format; in a stream that has begun, as its end."""
+        if self._ticket is not None:
+            await self._ticket.settle(error.code)
         payload = wire_errors.body(error, self.wire)
         if self.started:
-            end = b"data: [DONE]\n\n" if self.wire == "openai" else b""
-            await self.send_events(b"data: " + payload + b"\n\n" + end)
-            await self.end_events()
+            end = DONE if self.wire == "openai" else b""
+            await self.end_events(b"data: " + payload + b"\n\n" + end)
             return
         status, _ = wire_errors.row(error)
         await self.respond(payload, status=status, headers=wire_errors.headers(error))
@@ -159,13 +180,29 @@ class Exchange:
         self._last_sent = time.monotonic()
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def end_events(self) -> None:
-        await self.send({"type": "http.response.body", "body": b""})
+    async def end_events(self, data: bytes) -> None:
+        """Sends the last events, once the answer is in the ledger.
+
+        Raises:
+            StorageUnavailable, StorageFull: it cannot be written there.
+        """
+        if self._ticket is not None:
+            await self._ticket.settle("ok")
+        await self.start_events()
+        await self.send({"type": "http.response.body", "body": data})
+
+    async def leave(self) -> None:
+        """The client is gone: it is billed for what it was sent of a stream."""
+        if self._ticket is not None:
+            with contextlib.suppress(OpenMaaSError):
+                await self._ticket.settle("cut" if self.started else Abandoned.code)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.started = True
         self.status = status
         headers.append((b"x-request-id", self.request_id.encode()))
+        if self._ticket is not None:
+            headers += wire_errors.rate_headers(*self._ticket.rates())
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     # --- following a call ----------------------------------------------------------------
@@ -224,8 +261,8 @@ class Exchange:
             task.cancel()
 
     async def relay(self, pieces: AsyncGenerator[bytes, None]) -> None:
-        """Sends server-sent events as they are made, with ``: ping`` comments while there are
-        none; the maker is ended when the client goes away.
+        """Sends server-sent events as they are made and the end mark, with ``: ping`` comments
+        while there are none; the maker is ended when the client goes away.
 
         Raises:
             OpenMaaSError: what the maker raises.
@@ -246,7 +283,7 @@ class Exchange:
         finally:
             work.cancel()
             await pieces.aclose()
-        await self.end_events()
+        await self.end_events(DONE)
 
     async def _cancel_when_gone(self, call: Call, *, ping: bool = False) -> None:
         gone = asyncio.ensure_future(self._disconnected())

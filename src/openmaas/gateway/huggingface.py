@@ -68,9 +68,10 @@ async def infer(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body(), InferenceBody)
     found = texts(body.inputs, exchange.limits, "inputs")
     name = exchange.path["model"]
-    model = await exchange.pipeline.asking(name, "answer here", ranking.tokenizes)
+    model = await exchange.pipeline.asking(exchange.ticket, name, "answer here", ranking.tokenizes)
     task = task or guess(model.info, body)
-    await exchange.respond_json(await TASKS[task](exchange, model, found, body))
+    exchange.ticket.task, run = TASKS[task]
+    await exchange.respond_json(await run(exchange, model, found, body))
 
 
 async def _classify(
@@ -138,12 +139,12 @@ async def _translate(
     return [{"translation_text": one.translation} for one in made]
 
 
-TASKS = {
-    "text-classification": _classify,
-    "zero-shot-classification": _choose,
-    "feature-extraction": _features,
-    "summarization": _summarize,
-    "translation": _translate,
+TASKS = {  # what the ledger calls each, and what does it
+    "text-classification": ("classify", _classify),
+    "zero-shot-classification": ("classify", _choose),
+    "feature-extraction": ("embed", _features),
+    "summarization": ("summarize", _summarize),
+    "translation": ("translate", _translate),
 }
 
 
@@ -151,7 +152,7 @@ def endpoints() -> list[Endpoint]:
     return [
         Endpoint(
             "POST", path, infer, "huggingface", "A task in Hugging Face's protocol",
-            body=InferenceBody, response=Any,
+            body=InferenceBody, response=Any, task="infer",
         )
         for path in ("/models/{model}", "/models/{model}/pipeline/{task}")
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from openmaas.errors import InvalidRequest, ModelNotFound, OpenMaaSError
+from openmaas.errors import InvalidRequest, OpenMaaSError
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.tensors import from_rows, to_rows
@@ -94,7 +94,9 @@ async def predict(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body(), PredictBody)
     model = exchange.path["model"]
     info = await _info(exchange, model)
-    call = await exchange.pipeline.submit(model, request(body.instances, info.inputs))
+    call = await exchange.pipeline.submit(
+        exchange.ticket, model, request(body.instances, info.inputs)
+    )
     (event,) = await exchange.collect(call)
     if not isinstance(event, Predicted):
         raise OpenMaaSError("the worker answered with something else than tensors")
@@ -102,9 +104,7 @@ async def predict(exchange: Exchange) -> None:
 
 
 async def _info(exchange: Exchange, model: str) -> ModelInfo:
-    deployment = exchange.pipeline.fleet.find(model)
-    if deployment is None:
-        raise ModelNotFound(f"no model {model[:256]!r} is deployed here", param="model")
+    deployment = exchange.pipeline.find(exchange.caller, model)
     info = await deployment.ready(time.monotonic() + exchange.limits.request_seconds)
     if info.task != "predict":
         raise InvalidRequest(f"model {model!r} does {info.task}, not predict", param="model")
@@ -121,5 +121,6 @@ def endpoints() -> list[Endpoint]:
             "Run a network on rows",
             body=PredictBody,
             response=Predictions,
+            task="predict",
         )
     ]

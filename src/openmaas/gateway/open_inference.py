@@ -212,7 +212,10 @@ async def infer(exchange: Exchange) -> None:
     text, binary = split(await exchange.body(), exchange.header(HEADER))
     body = exchange.decode(text, InferBody)
     call = await exchange.pipeline.submit(
-        exchange.path["model"], request(body, binary), version=exchange.path.get("version")
+        exchange.ticket,
+        exchange.path["model"],
+        request(body, binary),
+        version=exchange.path.get("version"),
     )
     (event,) = await exchange.collect(call)
     if not isinstance(event, Predicted):
@@ -232,6 +235,15 @@ def endpoints() -> list[Endpoint]:
     """Everything below ``/v2``."""
     paths = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
     return [
-        Endpoint("POST", path, infer, "v2", "Run a network", body=InferBody, response=Inferred)
+        Endpoint(
+            "POST",
+            path,
+            infer,
+            "v2",
+            "Run a network",
+            body=InferBody,
+            response=Inferred,
+            task="predict",
+        )
         for path in paths
     ] + open_inference_models.endpoints()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from openmaas import __version__
-from openmaas.errors import ModelNotFound, Overloaded, UnsupportedParameter
+from openmaas.errors import Overloaded, UnsupportedParameter
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.inference import ModelInfo, TensorSpec
@@ -115,11 +115,7 @@ STATES: dict[str, Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]] = {
 
 def _found(exchange: Exchange) -> Deployment:
     model, version = exchange.path["model"], exchange.path.get("version")
-    deployment = exchange.pipeline.fleet.find(model, version)
-    if deployment is None:
-        of = "" if version is None else f" of version {version[:64]!r}"
-        raise ModelNotFound(f"no model {model[:256]!r}{of} is deployed here", param="model")
-    return deployment
+    return exchange.pipeline.find(exchange.caller, model, version)
 
 
 def _loaded(exchange: Exchange) -> tuple[Deployment, ModelInfo]:
@@ -138,7 +134,7 @@ async def live(exchange: Exchange) -> None:
 
 
 async def ready(exchange: Exchange) -> None:
-    fleet = exchange.pipeline.fleet.deployed()
+    fleet = exchange.pipeline.fleet.everything()
     if any(one.info is None and one.state in ("loading", "restarting") for one in fleet):
         raise Overloaded("models are still loading", retry_after=1)
     await exchange.respond_json(Ready(True))
@@ -191,26 +187,27 @@ def _config_type(datatype: str) -> str:
     return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
-def _statistics(one: Deployment) -> ModelStatistics:
-    tally = one.tally
+def _statistics(one: Deployment, tenant: str) -> ModelStatistics:
+    tally = one.tally(tenant)
     stats = InferenceStatistics(tally.success, tally.fail, tally.cancel)
     return ModelStatistics(one.model, one.version, tally.last, tally.inferences, stats)
 
 
 async def model_statistics(exchange: Exchange) -> None:
-    await exchange.respond_json(Statistics([_statistics(_found(exchange))]))
+    await exchange.respond_json(Statistics([_statistics(_found(exchange), exchange.caller.tenant)]))
 
 
 async def statistics(exchange: Exchange) -> None:
-    fleet = exchange.pipeline.fleet
-    await exchange.respond_json(Statistics([_statistics(one) for one in fleet.deployed()]))
+    caller = exchange.caller
+    seen = exchange.pipeline.seen_by(caller)
+    await exchange.respond_json(Statistics([_statistics(one, caller.tenant) for one in seen]))
 
 
 async def index(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body() or b"{}", IndexBody)
     entries = [
         IndexEntry(one.model, one.version, STATES.get(one.state, "UNAVAILABLE"), "")
-        for one in exchange.pipeline.fleet.deployed()
+        for one in exchange.pipeline.seen_by(exchange.caller)
         if one.state == "ready" or not body.ready
     ]
     await exchange.respond_json(entries)
@@ -220,7 +217,7 @@ async def load(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body() or b"{}", RepositoryBody)
     for name in body.parameters or ():
         raise UnsupportedParameter(f"parameter {name[:64]!r} is not supported", param=name[:64])
-    await exchange.pipeline.fleet.load(exchange.path["model"])
+    await exchange.pipeline.load(exchange.caller, exchange.path["model"])
     await exchange.respond_json(Nothing())
 
 
@@ -229,7 +226,7 @@ async def unload(exchange: Exchange) -> None:
     for name in body.parameters or ():
         if name != "unload_dependents":
             raise UnsupportedParameter(f"parameter {name[:64]!r} is not supported", param=name[:64])
-    await exchange.pipeline.fleet.unload(exchange.path["model"])
+    await exchange.pipeline.unload(exchange.caller, exchange.path["model"])
     await exchange.respond_json(Nothing())
 
 
@@ -246,9 +243,9 @@ def endpoints() -> list[Endpoint]:
         Endpoint("POST", "/v2/repository/index", index, "v2", "List models", body=IndexBody,
                  response=list[IndexEntry]),
         Endpoint("POST", "/v2/repository/models/{model}/load", load, "v2", "Deploy a model",
-                 scope="admin", body=RepositoryBody, response=Nothing),
+                 scope="manage", body=RepositoryBody, response=Nothing),
         Endpoint("POST", "/v2/repository/models/{model}/unload", unload, "v2",
-                 "Take a model down", scope="admin", body=RepositoryBody, response=Nothing),
+                 "Take a model down", scope="manage", body=RepositoryBody, response=Nothing),
     ]  # fmt: skip
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         found += [

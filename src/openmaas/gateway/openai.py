@@ -6,7 +6,6 @@ from typing import Literal
 
 from msgspec import Struct
 
-from openmaas.errors import ModelNotFound
 from openmaas.gateway import openai_chat, openai_completions, openai_embeddings
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
@@ -29,22 +28,19 @@ class ModelList(Struct):
 
 
 def _model(deployment: Deployment) -> Model:
-    return Model(deployment.model, deployment.created, "openmaas")
+    return Model(deployment.model, deployment.created, deployment.tenant or "openmaas")
 
 
 async def models(exchange: Exchange) -> None:
     """Lists what is deployed."""
-    data = [_model(deployment) for deployment in exchange.pipeline.fleet.deployed()]
+    data = [_model(deployment) for deployment in exchange.pipeline.seen_by(exchange.caller)]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     await exchange.respond_json(ModelList(data, first, last, has_more=False))
 
 
 async def model(exchange: Exchange) -> None:
     """One deployed model."""
-    name = exchange.path["model"]
-    deployment = exchange.pipeline.fleet.find(name)
-    if deployment is None:
-        raise ModelNotFound(f"no model {name[:256]!r} is deployed here", param="model")
+    deployment = exchange.pipeline.find(exchange.caller, exchange.path["model"])
     await exchange.respond_json(_model(deployment))
 
 

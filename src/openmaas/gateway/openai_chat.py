@@ -167,7 +167,7 @@ async def chat_completions(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body(), ChatBody)
     usage = include_usage(body)
     neutral = request(body, exchange.limits.schema_depth)
-    call = await exchange.pipeline.submit(body.model, neutral)
+    call = await exchange.pipeline.submit(exchange.ticket, body.model, neutral)
     id = "chatcmpl-" + secrets.token_hex(12)
     created = int(time.time())
     if body.stream:
@@ -188,5 +188,6 @@ def endpoints() -> list[Endpoint]:
             "Continue a conversation",
             body=ChatBody,
             response=ChatCompletion,
+            task="chat",
         )
     ]

@@ -83,7 +83,7 @@ async def completions(exchange: Exchange) -> None:
     """Continues prompts, whole or as server-sent events."""
     body = exchange.decode(await exchange.body(), CompletionBody)
     usage = include_usage(body)
-    call = await exchange.pipeline.submit(body.model, request(body))
+    call = await exchange.pipeline.submit(exchange.ticket, body.model, request(body))
     id = "cmpl-" + secrets.token_hex(12)
     created = int(time.time())
     if body.stream:
@@ -104,5 +104,6 @@ def endpoints() -> list[Endpoint]:
             "Continue raw prompts",
             body=CompletionBody,
             response=Completion,
+            task="complete",
         )
     ]

@@ -78,7 +78,7 @@ async def embeddings(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body(), EmbeddingBody)
     refuse(body, REFUSED)
     neutral = Embed(inputs=texts(body.input, "input"), dimensions=body.dimensions)
-    call = await exchange.pipeline.submit(body.model, neutral)
+    call = await exchange.pipeline.submit(exchange.ticket, body.model, neutral)
     (event,) = await exchange.collect(call)
     if not isinstance(event, Embedded):
         raise OpenMaaSError("the worker answered with something else than embeddings")
@@ -95,5 +95,6 @@ def endpoints() -> list[Endpoint]:
             "Embed texts",
             body=EmbeddingBody,
             response=EmbeddingList,
+            task="embed",
         )
     ]

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from openmaas.gateway.exchange import Exchange
+from openmaas.gateway.exchange import DONE, Exchange
 from openmaas.inference import Event, Finished
 from openmaas.serving.call import Call
-
-DONE = b"data: [DONE]\n\n"
 
 
 class Chunks(Protocol):
@@ -32,8 +30,7 @@ async def stream(exchange: Exchange, call: Call, chunks: Chunks) -> None:
         async for events in arrivals:
             data = chunks.write(events)
             if isinstance(events[-1], Finished):
-                data += DONE
-            if data:
+                await exchange.end_events(data + DONE)
+            elif data:
                 await exchange.start_events()
                 await exchange.send_events(data)
-    await exchange.end_events()

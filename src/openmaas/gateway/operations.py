@@ -10,6 +10,7 @@ import msgspec
 from openmaas import __version__
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
+from openmaas.schema import PUBLIC
 from openmaas.telemetry import Telemetry
 
 
@@ -18,23 +19,23 @@ class Health(msgspec.Struct):
 
     status: Literal["ok", "loading"]
     version: str
-    models: dict[str, str]  # name → state
+    models: dict[str, str]  # name → state, of those that every tenant sees
 
 
 def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> list[Endpoint]:
     async def health(exchange: Exchange) -> None:
-        fleet = exchange.pipeline.fleet.deployed()
-        states: dict[str, str] = {one.model: one.state for one in fleet}
+        fleet = exchange.pipeline.fleet.everything()
+        states: dict[str, str] = {one.model: one.state for one in fleet if one.tenant == PUBLIC}
         given_up = ("broken", "stopping")
         loading = any(one.info is None and one.state not in given_up for one in fleet)
         answer = Health("loading" if loading else "ok", __version__, states)
         await exchange.respond_json(answer, status=503 if loading else 200)
 
     async def metrics(exchange: Exchange) -> None:
-        for one in exchange.pipeline.fleet.deployed():
+        for one in exchange.pipeline.fleet.everything():
             calls = list(one.calls.values())
             waiting = sum(call.first_event is None for call in calls)
-            telemetry.in_flight(one.model, len(calls) - waiting, waiting)
+            telemetry.in_flight(one.label, len(calls) - waiting, waiting)
         await exchange.respond(telemetry.text(), content_type=telemetry.content_type.encode())
 
     async def openapi(exchange: Exchange) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.routing import Match, Route
 from openmaas.config import Limits
 from openmaas.errors import (
     Abandoned,
+    InvalidRequest,
     MethodNotAllowed,
     NotFound,
     OpenMaaSError,
@@ -21,8 +23,10 @@ from openmaas.errors import (
 )
 from openmaas.gateway.endpoint import Endpoint, Wire
 from openmaas.gateway.exchange import Exchange, Receive, Send
+from openmaas.serving.admission import Admission, Ticket
+from openmaas.serving.fairness import PRIORITIES
 from openmaas.serving.pipeline import Pipeline
-from openmaas.tenancy.keys import Caller, Keys
+from openmaas.tenancy.access import LOCAL, Access, Caller
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +35,17 @@ class Server:
     """Serves a table of endpoints."""
 
     def __init__(
-        self, endpoints: list[Endpoint], *, keys: Keys, pipeline: Pipeline, limits: Limits
+        self,
+        endpoints: list[Endpoint],
+        *,
+        access: Access,
+        admission: Admission,
+        pipeline: Pipeline,
+        limits: Limits,
     ) -> None:
         self.endpoints = endpoints
-        self._keys = keys
+        self._access = access
+        self._admission = admission
         self._pipeline = pipeline
         self._limits = limits
         # Most calls go to few literal paths: those need no pattern matching.
@@ -47,7 +58,7 @@ class Server:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        exchange = Exchange(scope, receive, send, "req_" + secrets.token_hex(12))
+        exchange = Exchange(scope, receive, send, request_id())
         exchange.pipeline = self._pipeline
         exchange.limits = self._limits
         try:
@@ -55,12 +66,15 @@ class Server:
             exchange.wire = endpoint.wire
             if endpoint.scope is not None:
                 exchange.caller = await self._authenticate(exchange, endpoint)
+            if endpoint.task is not None:
+                exchange.ticket = await self._ticket(exchange, endpoint.task)
             await endpoint.handler(exchange)
         except Abandoned:
-            pass  # nobody is there to read an answer
+            await exchange.leave()  # nobody is there to read an answer
         except OpenMaaSError as error:
             await exchange.fail(error)
         except asyncio.CancelledError:
+            await exchange.leave()
             raise
         except Exception:
             log.exception("%s: %s %s failed", exchange.request_id, scope["method"], scope["path"])
@@ -68,12 +82,17 @@ class Server:
             await exchange.fail(OpenMaaSError(message))
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        fleet = self._pipeline.fleet
+        fleet, ledger = self._pipeline.fleet, self._admission.ledger
         await receive()
+        await self._access.look()
+        self._access.start()
+        ledger.start()
         await fleet.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await fleet.stop()
+        await ledger.stop()  # what the fleet finished last is written
+        await self._access.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _route(self, exchange: Exchange, scope: MutableMapping[str, Any]) -> Endpoint:
@@ -97,21 +116,42 @@ class Server:
             )
         raise NotFound(f"no such path: {path[:200]}; see /openapi.json for those that exist")
 
+    async def _ticket(self, exchange: Exchange, task: str) -> Ticket:
+        ticket = await self._admission.open(exchange.caller, exchange.request_id, task)
+        priority = exchange.header(b"x-openmaas-priority")
+        if priority is not None:
+            if priority not in PRIORITIES:
+                raise InvalidRequest(f"x-openmaas-priority is one of: {', '.join(PRIORITIES)}")
+            ticket.priority = priority
+        return ticket
+
     async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
+        if not self._admission.metered:
+            return _allowed(LOCAL, endpoint)
         secret = exchange.headers.get(b"authorization", b"")
         if secret[:7].lower() == b"bearer ":
             secret = secret[7:].strip()
         else:
             secret = exchange.headers.get(b"x-api-key", b"")
-        caller = await self._keys.caller(secret.decode("latin-1")) if secret else None
+        caller = await self._access.caller(secret.decode("latin-1")) if secret else None
         if caller is None:
             raise Unauthenticated(
                 "no valid API key; send one as `Authorization: Bearer <key>` "
                 "(make one with `openmaas keys create`)"
             )
-        if not caller.may(endpoint.scope or "inference"):
-            raise PermissionDenied(f"this key's scope is {caller.scope}; it takes {endpoint.scope}")
-        return caller
+        return _allowed(caller, endpoint)
+
+
+def _allowed(caller: Caller, endpoint: Endpoint) -> Caller:
+    if not caller.may(endpoint.scope or "inference"):
+        has = ", ".join(sorted(caller.scopes))
+        raise PermissionDenied(f"this key's scopes are {has}; it takes {endpoint.scope}")
+    return caller
+
+
+def request_id() -> str:
+    """Unique, and growing with time: the ledger's rows are then appended, not strewn about."""
+    return f"req_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 def wire_of(path: str) -> Wire:

@@ -25,6 +25,7 @@ class Version(msgspec.Struct, frozen=True):
     licence: str
     size: int
     created: int
+    tenant: str = PUBLIC  # whose it is
 
 
 class Deployed(msgspec.Struct, frozen=True):
@@ -41,10 +42,18 @@ class Deployed(msgspec.Struct, frozen=True):
     gateway_pid: int | None = None
     worker_pid: int | None = None
     restarts: int = 0
+    tenant: str = PUBLIC
+
+
+_VERSION = [versions.c[name] for name in Version.__struct_fields__]
+_DEPLOYED = [deployments.c[name] for name in Deployed.__struct_fields__]
 
 
 class Records:
-    """All methods are short transactions; call them from a thread in the gateway."""
+    """All methods are short transactions; call them from a thread in the gateway.
+
+    A model is a name of a tenant's; ``PUBLIC`` ones are everybody's.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -54,8 +63,8 @@ class Records:
         and returned filled. An artifact that is the newest version already is returned as is."""
         with self._database.write() as connection:
             newest = connection.execute(
-                sa.select(versions)
-                .where(versions.c.model == version.model)
+                sa.select(*_VERSION)
+                .where(_is(versions, version.model, version.tenant))
                 .order_by(versions.c.version.desc())
                 .limit(1)
             ).first()
@@ -66,42 +75,56 @@ class Records:
             connection.execute(versions.insert().values(**msgspec.structs.asdict(added)))
             return added
 
-    def versions(self, model: str | None = None) -> list[Version]:
-        query = sa.select(versions).order_by(versions.c.model, versions.c.version)
+    def versions(self, model: str | None = None, tenant: str | None = None) -> list[Version]:
+        """
+        Args:
+            tenant: only those of one owner.
+        """
+        query = sa.select(*_VERSION).order_by(*versions.primary_key.columns)
         if model is not None:
             query = query.where(versions.c.model == model)
+        if tenant is not None:
+            query = query.where(versions.c.tenant == tenant)
         with self._database.read() as connection:
             return [Version(*row) for row in connection.execute(query)]
 
-    def version(self, model: str, number: int | None = None) -> Version:
+    def version(self, model: str, number: int | None = None, tenant: str = PUBLIC) -> Version:
         """The numbered version, or the newest.
 
         Raises:
             ModelNotFound
         """
-        found = self.versions(model)
+        found = self.versions(model, tenant)
         if number is not None:
             found = [one for one in found if one.version == number]
         if not found:
             what = model if number is None else f"{model} version {number}"
-            raise ModelNotFound(f"no model {what!r} here; see `openmaas models list`")
+            of = f" of tenant {tenant!r}" if tenant else ""
+            raise ModelNotFound(f"no model {what!r}{of} here; see `openmaas models list`")
         return found[-1]
 
-    def remove(self, model: str, number: int | None = None) -> list[str]:
+    def stored_bytes(self, tenant: str) -> int:
+        """What a tenant's versions take on disk."""
+        query = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0))
+        with self._database.read() as connection:
+            found = connection.execute(query.where(versions.c.tenant == tenant)).scalar_one()
+            return int(found)
+
+    def remove(self, model: str, number: int | None = None, tenant: str = PUBLIC) -> list[str]:
         """Forgets a version, or all of a model; returns digests that nothing refers to now.
 
         Raises:
             ModelNotFound
             Conflict: it is deployed.
         """
-        self.version(model, number)
+        self.version(model, number, tenant)
         with self._database.write() as connection:
             used = connection.execute(
-                sa.select(deployments.c.version).where(deployments.c.model == model)
+                sa.select(deployments.c.version).where(_is(deployments, model, tenant))
             ).scalar()
             if used is not None and number in (None, used):
                 raise Conflict(f"{model} is deployed; first: openmaas undeploy {model}")
-            which = versions.c.model == model
+            which = _is(versions, model, tenant)
             if number is not None:
                 which &= versions.c.version == number
             gone = connection.execute(sa.select(versions.c.digest).where(which)).scalars().all()
@@ -113,10 +136,9 @@ class Records:
         self, version: Version, runtime: str, reason: str, options: dict[str, Any]
     ) -> Deployed:
         """Writes down that a version is wanted; servers act on it within a second."""
+        which = _is(deployments, version.model, version.tenant)
         with self._database.write() as connection:
-            old = connection.execute(
-                sa.select(deployments.c.generation).where(deployments.c.model == version.model)
-            ).scalar()
+            old = connection.execute(sa.select(deployments.c.generation).where(which)).scalar()
             wanted = Deployed(
                 model=version.model,
                 version=version.version,
@@ -124,23 +146,24 @@ class Records:
                 reason=reason,
                 options=options,
                 generation=1 if old is None else old + 1,
+                tenant=version.tenant,
             )
-            connection.execute(deployments.delete().where(deployments.c.model == version.model))
+            connection.execute(deployments.delete().where(which))
             connection.execute(deployments.insert().values(**msgspec.structs.asdict(wanted)))
             return wanted
 
-    def undeploy(self, model: str) -> None:
+    def undeploy(self, model: str, tenant: str = PUBLIC) -> None:
         """
         Raises:
             ModelNotFound: it is not deployed.
         """
         with self._database.write() as connection:
-            done = connection.execute(deployments.delete().where(deployments.c.model == model))
+            done = connection.execute(deployments.delete().where(_is(deployments, model, tenant)))
             if not done.rowcount:
                 raise ModelNotFound(f"{model!r} is not deployed; see `openmaas status`")
 
     def deployed(self) -> list[Deployed]:
-        query = sa.select(deployments).order_by(deployments.c.model)
+        query = sa.select(*_DEPLOYED).order_by(deployments.c.model, deployments.c.tenant)
         with self._database.read() as connection:
             return [Deployed(*row) for row in connection.execute(query)]
 
@@ -150,7 +173,7 @@ class Records:
             connection.execute(
                 deployments.update()
                 .where(
-                    deployments.c.model == seen.model,
+                    _is(deployments, seen.model, seen.tenant),
                     deployments.c.generation == seen.generation,
                 )
                 .values(
@@ -161,3 +184,7 @@ class Records:
                     restarts=seen.restarts,
                 )
             )
+
+
+def _is(table: sa.Table, model: str, tenant: str) -> sa.ColumnElement[bool]:
+    return (table.c.model == model) & (table.c.tenant == tenant)

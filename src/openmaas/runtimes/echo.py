@@ -147,6 +147,7 @@ class Echo:
             runtime="echo",
             options=list(HONOURED),
             context_tokens=options.context_tokens,
+            room=options.slots,
         )
 
     def encode(self, text: str) -> list[int]:

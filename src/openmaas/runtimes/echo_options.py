@@ -19,6 +19,7 @@ class EchoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     start_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0  # of loading
     # of one sequence; 0: as fast as can be. Of embed and predict: calls a second.
     tokens_per_second: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    slots: _Positive = 1 << 20  # sequences that run at once
     token_log: str | None = None  # where every token is noted before it is delivered
     answer_tokens: _Positive = 256  # after which an answer ends by itself
     context_tokens: Annotated[int, msgspec.Meta(ge=2, le=1 << 24)] = 32768

@@ -95,6 +95,7 @@ class LlamaCpp:
         self.info = ModelInfo(
             task="chat",
             runtime="llamacpp",
+            room=options["parallel"],
             options=list(HONOURED),
             context_tokens=context,
             sampling=artifact.sampling,

@@ -32,6 +32,7 @@ from openmaas.runtimes.grammar_gate import GrammarGate, Verdict
 from openmaas.runtimes.language_artifact import read_artifact, tokens_wanted
 from openmaas.runtimes.openvino_cpu import flag_option, known_options
 from openmaas.runtimes.openvino_genai_engine import (
+    MAX_SEQUENCES,
     config_of,
     guess,
     guessable,
@@ -116,6 +117,7 @@ class OpenVINOGenAI:
         self.info = ModelInfo(
             task="chat",
             runtime="openvino_genai",
+            room=MAX_SEQUENCES,
             # What the prefix cache holds of a prompt is not computed again, so not scored either.
             options=[one for one in HONOURED if one != "echo_logprobs" or not remembers],
             context_tokens=artifact.context_tokens,

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 from openmaas.inference import Answer, Chat, Delta, Failure, ModelInfo, Request, Usage
 
 if TYPE_CHECKING:
+    from openmaas.serving.admission import Ticket
     from openmaas.serving.pipeline import Pipeline
 
 
 class Asking:
     """What ``tasks`` call a model. ``usage`` adds up over all its requests."""
 
-    def __init__(self, pipeline: Pipeline, name: str, version: str, info: ModelInfo) -> None:
+    def __init__(
+        self, pipeline: Pipeline, ticket: Ticket, name: str, version: str, info: ModelInfo
+    ) -> None:
         self._pipeline = pipeline
+        self._ticket = ticket
         self.name = name
         self.version = version
         self.info = info
@@ -27,7 +31,7 @@ class Asking:
         Raises:
             OpenMaaSError: the request failed.
         """
-        call = await self._pipeline.submit(self.name, request, version=self.version)
+        call = await self._pipeline.submit(self._ticket, self.name, request, version=self.version)
         try:
             events = await call.result()
         finally:
@@ -43,7 +47,7 @@ class Asking:
         Raises:
             OpenMaaSError: the request failed.
         """
-        call = await self._pipeline.submit(self.name, request, version=self.version)
+        call = await self._pipeline.submit(self._ticket, self.name, request, version=self.version)
         try:
             async for events in call:
                 text = "".join(event.text for event in events if isinstance(event, Delta))

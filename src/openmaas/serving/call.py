@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from openmaas.errors import BY_CODE, Abandoned, OpenMaaSError
-from openmaas.inference import Answer, Event, Failure, Request, Usage
+from openmaas.inference import Answer, Delta, Event, Failure, Request, Usage
+from openmaas.serving.fairness import Share
 
 
 class Call:
@@ -19,8 +20,9 @@ class Call:
     """
 
     __slots__ = (
-        "_done", "_events", "_finish", "_waiter", "answered", "deadline", "first_event", "id",
-        "model", "request", "started", "usage", "version",
+        "_done", "_events", "_finish", "_waiter", "answered", "charged", "deadline", "delivered",
+        "dispatched", "ended", "first_event", "id", "left_queue", "model", "request", "share",
+        "started", "tokens_in", "tokens_out", "usage", "version",
     )  # fmt: skip
 
     def __init__(
@@ -31,6 +33,7 @@ class Call:
         model: str,
         version: str,
         deadline: float,
+        share: Share,
         finish: Callable[[Call, OpenMaaSError | None], None],
     ) -> None:
         self.id = id
@@ -41,7 +44,17 @@ class Call:
         self.started = time.monotonic()
         self.first_event: float | None = None
         self.answered = False  # the last event came from the worker
-        self.usage = Usage()
+        self.usage = Usage()  # of a call that succeeded
+        self.delivered = Usage()  # what was handed to the reader so far covers
+        self.share = share
+        self.dispatched: float | None = None  # when it was sent to the worker
+        # told once each: it has a place in the worker or needs none any more; it is over
+        self.left_queue: Callable[[], None] | None = None
+        self.ended: Callable[[], None] | None = None
+        # what the fair queue counts: service so far, an estimate of the input until it is known
+        self.tokens_in = 0
+        self.tokens_out = 0
+        self.charged = 0.0
         self._events: list[Event] = []
         self._waiter: asyncio.Future[None] | None = None
         self._done = False
@@ -57,9 +70,13 @@ class Call:
         self._events.append(event)
         if isinstance(event, Answer):
             self.usage = event.usage
+            self.tokens_in = event.usage.input_tokens + event.usage.rows
+            self.tokens_out = event.usage.output_tokens
             self._end(None)
         elif isinstance(event, Failure):
             self._end(to_error(event))
+        else:
+            self.tokens_out += event.tokens
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -94,6 +111,7 @@ class Call:
             await self._arrival()
         events, self._events = self._events, []
         _raise_failure(events)
+        self.delivered = self.usage
         return events
 
     def __aiter__(self) -> Call:
@@ -109,6 +127,7 @@ class Call:
             if len(events) == 1:
                 _raise_failure(events)
             self._events = [events.pop()]  # what came before the failure is delivered first
+        self._deliver(events)
         return events
 
     async def _arrival(self) -> None:
@@ -118,9 +137,33 @@ class Call:
         finally:
             self._waiter = None
 
+    def _deliver(self, events: list[Event]) -> None:
+        if isinstance(events[-1], Answer):
+            self.delivered = self.usage
+            return
+        input_tokens, output_tokens = self.delivered.input_tokens, self.delivered.output_tokens
+        for event in events:
+            if isinstance(event, Delta):
+                input_tokens += event.input_tokens
+                output_tokens += event.tokens
+        self.delivered = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+
+    def dispatch(self) -> None:
+        """It is sent to the worker now."""
+        self.dispatched = time.monotonic()
+        self._leave_queue()
+
+    def _leave_queue(self) -> None:
+        if self.left_queue is not None:
+            told, self.left_queue = self.left_queue, None
+            told()
+
     def _end(self, error: OpenMaaSError | None) -> None:
         self._done = True
+        self._leave_queue()
         self._finish(self, error)
+        if self.ended is not None:
+            self.ended()
 
 
 def to_error(failure: Failure) -> OpenMaaSError:

@@ -13,9 +13,10 @@ from typing import Literal
 from openmaas.config import Limits
 from openmaas.errors import DeadlineExceeded, OpenMaaSError, Overloaded, WorkerFailed
 from openmaas.frames import Cancel, Cancelled, Emit, Refused, Submit, ToGateway
-from openmaas.inference import ModelInfo, Request
+from openmaas.inference import Delta, ModelInfo, Request
 from openmaas.placement.base import Placement, Worker, WorkerSpec
 from openmaas.serving.call import Call
+from openmaas.serving.fairness import FairQueue, Order, Share, estimate, places
 from openmaas.serving.tally import Tally
 
 State = Literal["loading", "ready", "restarting", "broken", "stopping"]
@@ -28,12 +29,19 @@ CRASHES = 3  # so many in a minute with no good answer between opens the breaker
 CRASH_WINDOW_SECONDS = 60.0
 BREAKER_SECONDS = 30.0  # … for so long
 BACKOFF_SECONDS = 0.1  # doubles with each crash
+# What a worker that batches may hold: enough for its next batch, little enough that whoever comes
+# next is soon there.
+ROOM_SECONDS = 0.1
+LEAST_ROOM = 32
+_NOBODY = Share()
 
 
 class Deployment:
     """One worker of one version, restarted when it dies. Only its own requests fail with it.
 
     Args:
+        tenant: whose model it is; ``PUBLIC``: everybody's.
+        order: who is next where calls must wait.
         finished: told of every call that ended, and with which error.
         changed: told when ``state`` or ``detail`` changed.
     """
@@ -42,15 +50,19 @@ class Deployment:
         self,
         spec: WorkerSpec,
         *,
+        tenant: str,
         version: str,
         created: int,
         placement: Placement,
         limits: Limits,
-        finished: Callable[[Call, OpenMaaSError | None], None],
+        order: Order,
+        finished: Callable[[Deployment, Call, OpenMaaSError | None], None],
         changed: Callable[[Deployment], None],
     ) -> None:
         self.spec = spec
         self.model = spec.deployment
+        self.tenant = tenant
+        self.label = f"{tenant}/{spec.deployment}" if tenant else spec.deployment
         self.version = version
         self.created = created  # of the version, Unix seconds
         self.state: State = "loading"
@@ -59,12 +71,17 @@ class Deployment:
         self.worker: Worker | None = None
         self.restarts = 0
         self.calls: dict[int, Call] = {}
-        self.tally = Tally()
+        self._tallies: dict[str, Tally] = {}  # by caller's tenant
         self._placement = placement
         self._limits = limits
         self._finished = finished
         self._changed = changed
         self._next_id = 0
+        self._queue = FairQueue(order)
+        self._sent: dict[int, int] = {}  # what holds places in the worker → how many
+        self._taken = 0  # their sum
+        self._done = 0  # calls since the last sweep
+        self._pace = 0.0  # a second, of the best times lately
         self._waiting = 0  # callers in ready()
         self._cancelled: dict[int, float] = {}  # id → when the worker must have let go of it
         self._crashes: deque[float] = deque(maxlen=CRASHES)
@@ -105,15 +122,18 @@ class Deployment:
                 self._waiting -= 1
         return self.info
 
-    def submit(self, request: Request, deadline: float) -> Call:
+    def submit(self, request: Request, deadline: float, share: Share = _NOBODY) -> Call:
         """
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue is full, and nobody waits with more than the caller does.
         """
-        if len(self.calls) >= self._limits.queue:
-            raise self._full()
         if self.worker is None:
             raise WorkerFailed(_DIED, retry_after=1)
+        if len(self.calls) >= self._limits.queue:
+            out = self._queue.pushed_out_by(share)
+            if out is None:
+                raise self._full()
+            out.fail(self._full())
         self._next_id += 1
         call = Call(
             self._next_id,
@@ -121,11 +141,20 @@ class Deployment:
             model=self.model,
             version=self.version,
             deadline=deadline,
+            share=share,
             finish=self._finish,
         )
         self.calls[call.id] = call
-        self.worker.send([Submit(id=call.id, request=request, seconds=deadline - call.started)])
+        if self._queue or not self._has_room(call):
+            self._queue.push(call)
+        else:
+            self._queue.pass_by(share)
+            self._send(call)
         return call
+
+    def tally(self, tenant: str) -> Tally:
+        """What one tenant's calls came to."""
+        return self._tallies.get(tenant) or Tally()
 
     async def stop(self, drain_seconds: float) -> None:
         """Lets calls in flight finish, ends the worker, and returns when it is gone."""
@@ -147,6 +176,34 @@ class Deployment:
     @property
     def gone(self) -> bool:
         return self.state == "stopping" and self.worker is None
+
+    # --- who is next ------------------------------------------------------------------------
+
+    def _has_room(self, call: Call) -> bool:
+        room = self.info.room if self.info is not None else 0
+        most = room or max(LEAST_ROOM, int(self._pace * ROOM_SECONDS))
+        return not self._taken or self._taken + places(call.request) <= most
+
+    def _send(self, call: Call) -> None:
+        assert self.worker is not None
+        call.dispatch()
+        call.tokens_in = estimate(call.request)
+        self._queue.charge(call)
+        self._sent[call.id] = places(call.request)
+        self._taken += self._sent[call.id]
+        seconds = call.deadline - time.monotonic()
+        self.worker.send([Submit(id=call.id, request=call.request, seconds=seconds)])
+
+    def _freed(self, id: int) -> None:
+        """A call holds no place in the worker any more."""
+        self._taken -= self._sent.pop(id, 0)
+
+    def _send_next(self) -> None:
+        while self.worker is not None:
+            call = self._queue.peek()
+            if call is None or not self._has_room(call):
+                return
+            self._send(self._queue.pop())
 
     # --- keeping the worker alive ----------------------------------------------------------
 
@@ -194,6 +251,8 @@ class Deployment:
 
     def _on_exit(self, words: str) -> None:
         self._cancelled.clear()
+        self._sent.clear()
+        self._taken = 0
         if self.worker is not None:
             self.worker = None
             if self.state == "ready":
@@ -206,10 +265,16 @@ class Deployment:
         for item in frame:
             if isinstance(item, Emit):
                 call = self.calls.get(item.id)
+                if not isinstance(item.event, Delta):
+                    self._freed(item.id)
                 if call is not None:
                     call.deliver(item.event)
+                    self._queue.charge(call)
             elif isinstance(item, Cancelled):
                 self._cancelled.pop(item.id, None)
+                self._freed(item.id)
+        if self._queue:
+            self._send_next()
 
     def _finish(self, call: Call, error: OpenMaaSError | None) -> None:
         """A call ended: by its last event, or because nobody waits for it any more."""
@@ -217,16 +282,22 @@ class Deployment:
         if self._drained is not None and not self.calls:
             self._drained.set()
         now = time.monotonic()
+        if call.dispatched is None:
+            self._queue.remove(call)
         if error is None:
+            self._done += 1
             self._crashes.clear()
             gap = min(now - self._last_done, 60.0) if self._last_done else 0.05
             self._seconds_per_call += 0.1 * (gap - self._seconds_per_call)
             self._last_done = now
-        elif not call.answered and self.worker is not None:
+        elif not call.answered and self.worker is not None and call.dispatched is not None:
             self.worker.send([Cancel(id=call.id)])
             self._cancelled[call.id] = call.deadline + HUNG_SECONDS
-        self.tally.add(call, error)
-        self._finished(call, error)
+        tally = self._tallies.get(call.share.tenant)
+        if tally is None:
+            tally = self._tallies[call.share.tenant] = Tally()
+        tally.add(call, error)
+        self._finished(self, call, error)
 
     def _fail_all(self, error: OpenMaaSError) -> None:
         for call in list(self.calls.values()):
@@ -236,9 +307,9 @@ class Deployment:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = time.monotonic()
-            for call in list(self.calls.values()):
-                if call.deadline > now:
-                    break  # calls are in the order of their deadlines
+            self._pace = max(self._done / SWEEP_SECONDS, self._pace * 0.9)
+            self._done = 0
+            for call in [call for call in self.calls.values() if call.deadline <= now]:
                 call.fail(
                     DeadlineExceeded(
                         f"not finished within {self._limits.request_seconds:g} s", retry_after=1

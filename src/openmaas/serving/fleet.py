@@ -15,18 +15,25 @@ from openmaas.errors import OpenMaaSError
 from openmaas.placement.base import Placement, WorkerSpec
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.records import Deployed, Records
+from openmaas.schema import PUBLIC
 from openmaas.serving.call import Call
 from openmaas.serving.choice import choose
 from openmaas.serving.deployment import Deployment
+from openmaas.serving.fairness import Order
 from openmaas.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 
+Name = tuple[str, str]  # whose model, and which
+
 
 class Fleet:
-    """Deployments by model name. The records are the wish, this is the reality."""
+    """Deployments by owner and model. The records are the wish, this is the reality.
+
+    A tenant sees its own models and the public ones; its own come first where names meet.
+    """
 
     def __init__(
         self,
@@ -35,56 +42,70 @@ class Fleet:
         placement: Placement,
         limits: Limits,
         telemetry: Telemetry,
+        order: Order = "tokens",
     ) -> None:
         self._records = records
         self._artifacts = artifacts
         self._placement = placement
         self._limits = limits
         self._telemetry = telemetry
-        self._serving: dict[str, Deployment] = {}  # answers requests
-        self._wanted: dict[str, Deployed] = {}  # as of the last look at the records
-        self._coming: dict[str, Deployment] = {}  # replaces the serving one once it is ready
+        self._order: Order = order
+        self._serving: dict[Name, Deployment] = {}  # answers requests
+        self._wanted: dict[Name, Deployed] = {}  # as of the last look at the records
+        self._coming: dict[Name, Deployment] = {}  # replaces the serving one once it is ready
         self._leaving: set[asyncio.Task[None]] = set()
-        self._unreported: dict[str, Deployment] = {}
+        self._unreported: dict[Name, Deployment] = {}
         self._task: asyncio.Task[None] | None = None
 
     # --- looking up ------------------------------------------------------------------------
 
-    def find(self, model: str, version: str | None = None) -> Deployment | None:
-        """The deployment that answers for a model, if it is of that version (when given)."""
-        deployment = self._serving.get(model)
+    def find(self, tenant: str, model: str, version: str | None = None) -> Deployment | None:
+        """The deployment that answers a tenant for a model, if it is of that version (when
+        given)."""
+        deployment = self._serving.get((tenant, model)) or self._serving.get((PUBLIC, model))
         if deployment is None or (version is not None and version != deployment.version):
             return None
         return deployment
 
-    def names(self) -> list[str]:
-        return list(self._serving)
+    def seen_by(self, tenant: str) -> list[Deployment]:
+        """What a tenant may call, by name."""
+        names = {model for owner, model in self._serving if owner in (tenant, PUBLIC)}
+        found = (self.find(tenant, name) for name in sorted(names))
+        return [one for one in found if one is not None]
 
-    def deployed(self) -> list[Deployment]:
+    def everything(self) -> list[Deployment]:
         return [self._serving[name] for name in sorted(self._serving)]
 
     # --- changing ----------------------------------------------------------------------------
 
-    async def load(self, model: str) -> None:
+    async def load(self, tenant: str, model: str) -> None:
         """Deploys the newest version of a model and returns once it answers.
 
         Raises:
             ModelNotFound: no such model in the registry.
             Overloaded: it could not be started.
         """
-        if model not in self._serving:
-            await asyncio.to_thread(deploy, self._records, self._artifacts, model)
+        if (tenant, model) not in self._serving:
+            await asyncio.to_thread(deploy, self._records, self._artifacts, model, tenant=tenant)
             await self._reconcile()
-        await self._serving[model].ready(time.monotonic() + self._limits.load_seconds)
+        serving = self._serving[tenant, model]
+        await serving.ready(time.monotonic() + self._limits.load_seconds)
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, tenant: str, model: str) -> None:
         """Takes a model down; requests in flight finish.
 
         Raises:
             ModelNotFound: it is not deployed.
         """
-        await asyncio.to_thread(self._records.undeploy, model)
+        await asyncio.to_thread(self._records.undeploy, model, tenant)
         await self._reconcile()
+
+    async def in_registry(self, tenant: str, model: str) -> bool:
+        """Whether there is such a model, deployed or not."""
+        return bool(await asyncio.to_thread(self._records.versions, model, tenant))
+
+    async def is_deployed(self, tenant: str, model: str) -> bool:
+        return (tenant, model) in self._serving
 
     async def start(self) -> None:
         """Starts what is wanted and keeps following the records."""
@@ -109,23 +130,26 @@ class Fleet:
                 log.exception("cannot follow the records; trying again")
 
     async def _reconcile(self) -> None:
-        wanted = {one.model: one for one in await asyncio.to_thread(self._records.deployed)}
-        for model in self._wanted.keys() - wanted.keys():
-            del self._wanted[model]
-            self._retire(self._serving.pop(model, None))
-            self._retire(self._coming.pop(model, None))
-        for model, want in wanted.items():
-            known = self._wanted.get(model)
+        deployed = await asyncio.to_thread(self._records.deployed)
+        wanted = {(one.tenant, one.model): one for one in deployed}
+        for name in self._wanted.keys() - wanted.keys():
+            del self._wanted[name]
+            self._retire(self._serving.pop(name, None))
+            self._retire(self._coming.pop(name, None))
+        for name, want in wanted.items():
+            known = self._wanted.get(name)
             if known is None or known.generation != want.generation:
-                self._begin(want)
-        for model, new in list(self._coming.items()):
+                await self._begin(want)
+        for name, new in list(self._coming.items()):
             if new.state == "ready":
-                self._retire(self._serving.get(model))
-                self._serving[model] = self._coming.pop(model)
+                self._retire(self._serving.get(name))
+                self._serving[name] = self._coming.pop(name)
         await self._report()
 
-    def _begin(self, want: Deployed) -> None:
-        version = self._records.version(want.model, want.version)
+    async def _begin(self, want: Deployed) -> None:
+        version = await asyncio.to_thread(
+            self._records.version, want.model, want.version, want.tenant
+        )
         new = Deployment(
             WorkerSpec(
                 deployment=want.model,
@@ -135,19 +159,22 @@ class Fleet:
                 options=want.options,
                 load_seconds=self._limits.load_seconds,
             ),
+            tenant=want.tenant,
             version=str(want.version),
             created=version.created,
             placement=self._placement,
             limits=self._limits,
+            order=self._order,
             finished=self._count,
             changed=self._note,
         )
-        self._wanted[want.model] = want
-        if want.model in self._serving:
-            self._retire(self._coming.get(want.model))
-            self._coming[want.model] = new
+        name = (want.tenant, want.model)
+        self._wanted[name] = want
+        if name in self._serving:
+            self._retire(self._coming.get(name))
+            self._coming[name] = new
         else:
-            self._serving[want.model] = new
+            self._serving[name] = new
 
     def _retire(self, deployment: Deployment | None) -> None:
         if deployment is not None:
@@ -159,16 +186,16 @@ class Fleet:
 
     def _note(self, deployment: Deployment) -> None:
         # A deployment that is being replaced says nothing about the one that is wanted.
-        model = deployment.model
-        if deployment is (self._coming.get(model) or self._serving.get(model)):
-            self._unreported[model] = deployment
+        name = (deployment.tenant, deployment.model)
+        if deployment is (self._coming.get(name) or self._serving.get(name)):
+            self._unreported[name] = deployment
         if deployment.state == "restarting" and deployment.restarts:
-            self._telemetry.restarted(deployment.model)
+            self._telemetry.restarted(deployment.label)
 
     async def _report(self) -> None:
         noted, self._unreported = self._unreported, {}
-        for model, deployment in noted.items():
-            want = self._wanted.get(model)
+        for name, deployment in noted.items():
+            want = self._wanted.get(name)
             if want is None:
                 continue
             seen = msgspec.structs.replace(
@@ -181,9 +208,9 @@ class Fleet:
             )
             await asyncio.to_thread(self._records.report, seen)
 
-    def _count(self, call: Call, error: OpenMaaSError | None) -> None:
+    def _count(self, deployment: Deployment, call: Call, error: OpenMaaSError | None) -> None:
         self._telemetry.finished(
-            call.model,
+            deployment.label,
             "ok" if error is None else error.code,
             started=call.started,
             first_event=call.first_event,
@@ -197,6 +224,7 @@ def deploy(
     artifacts: ArtifactStore,
     model: str,
     *,
+    tenant: str = PUBLIC,
     version: int | None = None,
     runtime: str | None = None,
     options: dict[str, Any] | None = None,
@@ -207,6 +235,6 @@ def deploy(
         ModelNotFound: no such model or version.
         ConfigurationError: no runtime serves its format.
     """
-    found = records.version(model, version)
+    found = records.version(model, version, tenant)
     name, reason = choose(artifacts.manifest(found.digest), runtime)
     return records.deploy(found, name, reason, options or {})

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from openmaas.config import Limits
-from openmaas.errors import InvalidRequest, ModelNotFound, Overloaded, PayloadTooLarge
+from openmaas.errors import (
+    InvalidRequest,
+    ModelNotFound,
+    OpenMaaSError,
+    Overloaded,
+    PayloadTooLarge,
+    PermissionDenied,
+)
 from openmaas.inference import (
     Chat,
     Complete,
@@ -20,11 +27,15 @@ from openmaas.inference import (
     Tokenize,
     Translate,
 )
+from openmaas.schema import PUBLIC
+from openmaas.serving.admission import Ticket
 from openmaas.serving.asking import Asking
 from openmaas.serving.call import Call
 from openmaas.serving.capabilities import check
 from openmaas.serving.deployment import Deployment
 from openmaas.serving.fleet import Fleet
+from openmaas.serving.worst_case import worst_case
+from openmaas.tenancy.access import Caller
 
 
 class Pipeline:
@@ -34,23 +45,41 @@ class Pipeline:
         self.fleet = fleet
         self.limits = limits
 
-    async def submit(self, model: str, request: Request, *, version: str | None = None) -> Call:
-        """Queues a request and returns its call. Waits while the model is being loaded.
+    async def submit(
+        self, ticket: Ticket, model: str, request: Request, *, version: str | None = None
+    ) -> Call:
+        """Queues a request and returns its call. Waits while the model is being loaded, and for a
+        place where the caller's quota has none free.
 
         Raises:
             ModelNotFound: nothing of that name (or version) is deployed.
             InvalidRequest: the model does another task, or a number is out of bounds.
             UnsupportedParameter: its runtime cannot honour a parameter.
+            PermissionDenied: the key may not call it.
+            RateLimited, QuotaExhausted: beyond what the caller may use.
             Overloaded: the queue is full, or the model is not running.
         """
-        deployment = self._find(model, version)
+        deployment = self.find(ticket.caller, model, version)
         deadline = time.monotonic() + self.limits.request_seconds
         info = await deployment.ready(deadline)
         check(info, model, request)
-        return deployment.submit(self._bounded(request, info), deadline)
+        request = self._bounded(request, info)
+        reserved = await ticket.reserve(model, worst_case(request, info), deadline)
+        try:
+            call = deployment.submit(request, deadline, ticket.share)
+        except OpenMaaSError:
+            ticket.release(reserved)
+            raise
+        ticket.follow(call, reserved)
+        try:
+            ticket.queue(call)
+        except OpenMaaSError:
+            call.cancel()
+            raise
+        return call
 
     async def asking(
-        self, name: str | None, what: str, order: Callable[[ModelInfo], int | None]
+        self, ticket: Ticket, name: str | None, what: str, order: Callable[[ModelInfo], int | None]
     ) -> Asking:
         """The model for a task: the one that is named, else the deployed one that does it best.
 
@@ -65,14 +94,14 @@ class Pipeline:
         """
         deadline = time.monotonic() + self.limits.request_seconds
         if name is not None:
-            deployment = self._find(name, None)
+            deployment = self.find(ticket.caller, name)
             info = await deployment.ready(deadline)
             if order(info) is None:
                 raise InvalidRequest(
                     f"model {name!r} does {info.task}; it cannot {what}", param="model"
                 )
-            return Asking(self, name, deployment.version, info)
-        able = await self.able(order)
+            return Asking(self, ticket, name, deployment.version, info)
+        able = await self.able(ticket, order)
         if not able:
             raise ModelNotFound(
                 f"no deployed model can {what}; `openmaas models list --catalog` shows models that "
@@ -81,29 +110,74 @@ class Pipeline:
             )
         return able[0]
 
-    async def able(self, order: Callable[[ModelInfo], int | None]) -> list[Asking]:
+    async def able(self, ticket: Ticket, order: Callable[[ModelInfo], int | None]) -> list[Asking]:
         """The deployed models that can do a task, the best first. What does not run is left out."""
         deadline = time.monotonic() + self.limits.request_seconds
         able: list[tuple[int, str, Asking]] = []
-        for deployment in self.fleet.deployed():
+        for deployment in self.seen_by(ticket.caller):
             try:
                 info = await deployment.ready(deadline)
             except Overloaded:
                 continue
             rank = order(info)
             if rank is not None:
-                asking = Asking(self, deployment.model, deployment.version, info)
+                asking = Asking(self, ticket, deployment.model, deployment.version, info)
                 able.append((rank, deployment.model, asking))
         return [asking for _, _, asking in sorted(able, key=lambda one: one[:2])]
 
-    def _find(self, model: str, version: str | None) -> Deployment:
-        deployment = self.fleet.find(model, version)
+    # --- what a caller sees -----------------------------------------------------------------
+
+    def find(self, caller: Caller, model: str, version: str | None = None) -> Deployment:
+        """The deployment that answers a caller. Another tenant's is as if there were none.
+
+        Raises:
+            ModelNotFound: nothing of that name (or version) is deployed.
+            PermissionDenied: its key may not call it.
+        """
+        deployment = self.fleet.find(caller.tenant, model, version)
         if deployment is None:
-            known = ", ".join(sorted(self.fleet.names())) or "none"
+            known = ", ".join(one.model for one in self.seen_by(caller)) or "none"
+            of = "" if version is None else f" of version {version[:64]!r}"
             raise ModelNotFound(
-                f"no model {model!r} is deployed here; deployed are: {known}", param="model"
+                f"no model {model[:256]!r}{of} is deployed here; deployed are: {known}",
+                param="model",
             )
+        if not caller.may_call(model):
+            raise PermissionDenied(f"this key may not call model {model!r}", param="model")
         return deployment
+
+    def seen_by(self, caller: Caller) -> list[Deployment]:
+        """What a caller may call, by name."""
+        return [one for one in self.fleet.seen_by(caller.tenant) if caller.may_call(one.model)]
+
+    # --- what a caller may change --------------------------------------------------------------
+
+    async def load(self, caller: Caller, model: str) -> None:
+        """Deploys a model of the caller's tenant; for an administrator, else a public one.
+
+        Raises:
+            ModelNotFound, Overloaded: see ``Fleet.load``.
+            PermissionDenied: it is public, and the caller no administrator.
+        """
+        await self.fleet.load(await self._owner(caller, model, self.fleet.in_registry), model)
+
+    async def unload(self, caller: Caller, model: str) -> None:
+        """Takes down what ``load`` deploys.
+
+        Raises:
+            ModelNotFound: it is not deployed.
+            PermissionDenied: it is public, and the caller no administrator.
+        """
+        await self.fleet.unload(await self._owner(caller, model, self.fleet.is_deployed), model)
+
+    async def _owner(
+        self, caller: Caller, model: str, is_there: Callable[[str, str], Awaitable[bool]]
+    ) -> str:
+        if await is_there(caller.tenant, model):
+            return caller.tenant
+        if not caller.may("admin") and await is_there(PUBLIC, model):
+            raise PermissionDenied(f"model {model[:256]!r} is public; it takes an admin's key")
+        return PUBLIC
 
     def _bounded(self, request: Request, info: ModelInfo) -> Request:
         limits = self.limits

@@ -44,6 +44,7 @@ class Choice:
         self.index = index
         self.done = False
         self.tokens = 0  # generated, the end-of-sequence token included
+        self._told = 0  # of them, those that deltas have covered
         self._piece = piece
         self._detokenizer = Detokenizer()
         self._feed = self._detokenizer.feed
@@ -141,11 +142,22 @@ class Choice:
         logprobs = self._ready(finish) if self._logprobs else None
         if text or calls or logprobs:
             made.append(
-                Delta(index=self.index, text=text, logprobs=logprobs, tool_calls=calls or None)
+                Delta(
+                    index=self.index,
+                    text=text,
+                    logprobs=logprobs,
+                    tool_calls=calls or None,
+                    tokens=self._untold(),
+                )
             )
         if finish is not None:
-            made.append(Delta(index=self.index, finish=finish))
+            made.append(Delta(index=self.index, finish=finish, tokens=self._untold()))
         return made
+
+    def _untold(self) -> int:
+        """Tokens since the last delta."""
+        new, self._told = self.tokens - self._told, self.tokens
+        return new
 
     def _ready(self, finish: FinishReason | None) -> list[TokenLogprob] | None:
         """Tokens whose text has left, or at the end has begun to: one that a stop string cuts

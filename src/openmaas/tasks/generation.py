@@ -52,6 +52,7 @@ class Generation:
         if self._sampling.json_schema is not None:
             schema.check(self._sampling.json_schema)
         self._input_tokens = sum(map(len, prompts))
+        self._untold = [len(prompt) for prompt in prompts]  # until its first delta
         self._cached = 0
         self._choices: dict[int, Choice] = {}
         self._unfinished = request.n * len(prompts)
@@ -84,6 +85,10 @@ class Generation:
         if step.cached_tokens > self._cached:
             self._cached = step.cached_tokens
         made = choice.advance(step.tokens, step.finish)
+        prompt = choice.index // self._request.n
+        if made and self._untold[prompt]:
+            made[0] = msgspec.structs.replace(made[0], input_tokens=self._untold[prompt])
+            self._untold[prompt] = 0
         if choice.done:
             self._unfinished -= 1
             if step.finish is None:

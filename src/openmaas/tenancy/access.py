@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -44,8 +45,8 @@ class Caller(msgspec.Struct, frozen=True):
         return self.models is None or model in self.models
 
 
-OPERATOR = Caller(key="operator")
-"""Who calls a server that asks for no keys."""
+LOCAL = Caller(key="local", scopes=frozenset(("inference",)))
+"""Who calls a server that asks for no keys. A web page may do so too: no more than inference."""
 
 
 class Access:
@@ -53,10 +54,18 @@ class Access:
 
     Args:
         admin_key: a secret that is an admin beside those of the table (``OPENMAAS_ADMIN_KEY``).
+        changed: called in a thread, at the first look and after each change.
     """
 
-    def __init__(self, database: Database, admin_key: str | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        admin_key: str | None = None,
+        *,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
+        self._changed = changed
         self._admin = digest(admin_key) if admin_key else None
         self._remembered: dict[str, Caller | None] = {}
         self._looking: dict[str, asyncio.Task[Caller | None]] = {}
@@ -121,6 +130,7 @@ class Access:
             await self.look()
         loop = asyncio.get_running_loop()
         forgotten = self._forgotten
+        caller: Caller | None
         if self._admin is not None and secrets.compare_digest(hashed, self._admin):
             caller = await loop.run_in_executor(self._thread, self._administrator)
         else:
@@ -133,7 +143,10 @@ class Access:
 
     def _number(self) -> int:
         with self._database.read() as connection:
-            return connection.execute(sa.select(changes.c.number)).scalar_one()
+            number = int(connection.execute(sa.select(changes.c.number)).scalar_one())
+        if number != self._seen:
+            self._changed()
+        return number
 
     def _find(self, hashed: str) -> Caller | None:
         query = (

@@ -217,7 +217,9 @@ def _key(row: sa.Row[tuple[object, ...]]) -> Key:
 
 def _told(one: Key) -> dict[str, object]:
     told = msgspec.to_builtins(one)
-    return {name: told[name] for name in ("project", "name", "scopes", "models", "quota", "expires")}
+    return {
+        name: told[name] for name in ("project", "name", "scopes", "models", "quota", "expires")
+    }
 
 
 def _scopes(given: Sequence[str]) -> tuple[Scope, ...]:

@@ -105,7 +105,8 @@ class Prices:
         }
         row = {"cached": nano["input"], **nano, "model": model, "since": int(time.time())}
         with self._database.write() as connection:
-            id = connection.execute(table.insert().values(**row)).inserted_primary_key[0]
+            insert = table.insert().values(**row).returning(table.c.id)
+            id = connection.execute(insert).scalar_one()
             told = {name: str(getattr(rates, name)) for name in Rates.__struct_fields__}
             by.note(connection, "price.set", model, **told)
         return Price(id=id, **row)  # type: ignore[arg-type]

@@ -65,10 +65,6 @@ class Tenants:
             raise Conflict(f"there is a tenant {id!r} already") from None
         return made
 
-    def list(self) -> list[Tenant]:
-        with self._database.read() as connection:
-            return [_tenant(row) for row in connection.execute(_all(tenants))]
-
     def get(self, id: str) -> Tenant:
         """
         Raises:
@@ -172,6 +168,10 @@ class Tenants:
                 now = int(time.time())
                 connection.execute(projects.update().where(which).values(closed=now))
                 by.note(connection, "project.close", id, tenant=tenant)
+
+    def list(self) -> list[Tenant]:
+        with self._database.read() as connection:
+            return [_tenant(row) for row in connection.execute(_all(tenants))]
 
 
 def _all(table: sa.Table) -> sa.Select[tuple[object, ...]]:

@@ -86,7 +86,7 @@ async def classify_texts(exchange: Exchange) -> None:
     order = ranking.classifies if own else ranking.classifies_by_labels
     if body.model is not None:
         order = ranking.classifies_somehow
-    model = await exchange.pipeline.asking(body.model, what, order)
+    model = await exchange.pipeline.asking(exchange.ticket, body.model, what, order)
     await _classify(exchange, model, found, body)
 
 
@@ -94,7 +94,9 @@ async def sentiment(exchange: Exchange) -> None:
     """Whether texts are negative, neutral or positive."""
     body = exchange.decode(await exchange.body(), TaskBody)
     found = texts(body.input, exchange.limits)
-    model = await exchange.pipeline.asking(body.model, "tell sentiment", ranking.feels)
+    model = await exchange.pipeline.asking(
+        exchange.ticket, body.model, "tell sentiment", ranking.feels
+    )
     await _classify(exchange, model, found, ClassifyBody(input=body.input))
 
 
@@ -128,10 +130,10 @@ async def _classify(
 ENDPOINTS = [
     Endpoint(
         "POST", "/v1/classify", classify_texts, "openai", "Labels of texts",
-        body=ClassifyBody, response=ClassifyAnswer,
+        body=ClassifyBody, response=ClassifyAnswer, task="classify",
     ),
     Endpoint(
         "POST", "/v1/sentiment", sentiment, "openai", "Sentiment of texts",
-        body=TaskBody, response=ClassifyAnswer,
+        body=TaskBody, response=ClassifyAnswer, task="sentiment",
     ),
 ]  # fmt: skip

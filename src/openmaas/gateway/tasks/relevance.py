@@ -44,7 +44,7 @@ async def rerank_documents(exchange: Exchange) -> None:
     given = [one if isinstance(one, str) else one.text for one in body.documents]
     found = texts(given, exchange.limits, "documents")
     (query,) = texts(body.query, exchange.limits, "query")
-    model = await exchange.pipeline.asking(body.model, "rerank", ranking.reranks)
+    model = await exchange.pipeline.asking(exchange.ticket, body.model, "rerank", ranking.reranks)
     scores = await exchange.complete(rerank(model, query, found))
     order = (-scores).argsort(kind="stable")[: body.top_n]
     results = [
@@ -63,6 +63,6 @@ async def rerank_documents(exchange: Exchange) -> None:
 ENDPOINTS = [
     Endpoint(
         "POST", "/v1/rerank", rerank_documents, "openai", "Documents by relevance to a query",
-        body=RerankBody, response=RerankAnswer,
+        body=RerankBody, response=RerankAnswer, task="rerank",
     ),
 ]  # fmt: skip

@@ -49,7 +49,9 @@ async def summarize(exchange: Exchange) -> None:
     """What texts say, in fewer words."""
     body = exchange.decode(await exchange.body(), SummarizeBody)
     found = texts(body.input, exchange.limits)
-    model = await exchange.pipeline.asking(body.model, "summarize", ranking.summarizes)
+    model = await exchange.pipeline.asking(
+        exchange.ticket, body.model, "summarize", ranking.summarizes
+    )
     if body.stream:
         await exchange.relay(_summary_events(model, found, body))
         return
@@ -101,12 +103,12 @@ async def _summary_events(
     for index, text in enumerate(found):
         async for piece, _ in _summary(model, text, body):
             yield event(SummaryDelta(index, piece))
-    yield event(_answer(model, [])) + b"data: [DONE]\n\n"
+    yield event(_answer(model, []))
 
 
 ENDPOINTS = [
     Endpoint(
         "POST", "/v1/summarize", summarize, "openai", "What texts say, in fewer words",
-        body=SummarizeBody, response=SummarizeAnswer,
+        body=SummarizeBody, response=SummarizeAnswer, task="summarize",
     ),
 ]  # fmt: skip

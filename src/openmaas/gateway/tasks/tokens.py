@@ -31,7 +31,9 @@ async def tokenize(exchange: Exchange) -> None:
     """Splits texts as a model does."""
     body = exchange.decode(await exchange.body(), TaskBody)
     found = texts(body.input, exchange.limits)
-    model = await exchange.pipeline.asking(body.model, "tokenize", ranking.tokenizes)
+    model = await exchange.pipeline.asking(
+        exchange.ticket, body.model, "tokenize", ranking.tokenizes
+    )
     answer = await exchange.complete(model.ask(Tokenize(inputs=found)))
     assert isinstance(answer, Tokenized)
     data = [
@@ -50,6 +52,6 @@ async def tokenize(exchange: Exchange) -> None:
 ENDPOINTS = [
     Endpoint(
         "POST", "/v1/tokenize", tokenize, "openai", "Split texts into tokens",
-        body=TaskBody, response=TokenizeAnswer,
+        body=TaskBody, response=TokenizeAnswer, task="tokenize",
     ),
 ]  # fmt: skip

@@ -108,9 +108,9 @@ async def routes(exchange: Exchange, body: TranslateBody, found: list[str]) -> l
             raise InvalidRequest("source and target are the same language", param="target")
     if body.model is not None:
         order = ranking.translates_somehow
-        models = [await exchange.pipeline.asking(body.model, "translate", order)]
+        models = [await exchange.pipeline.asking(exchange.ticket, body.model, "translate", order)]
     else:
-        models = await exchange.pipeline.able(ranking.translates)
+        models = await exchange.pipeline.able(exchange.ticket, ranking.translates)
     return await ways(models, found, body.source, body.target)
 
 
@@ -173,7 +173,7 @@ async def _translation_events(
             pieces.append(piece._replace(text=""))
             yield event(TranslationDelta(index, piece.text))
         ends.append(_translation(index, pieces, way))
-    yield event(TranslateAnswer(data=ends, usage=used_by_all(through))) + b"data: [DONE]\n\n"
+    yield event(TranslateAnswer(data=ends, usage=used_by_all(through)))
 
 
 def used_by_all(through: list[Route]) -> TaskUsage:
@@ -188,6 +188,6 @@ def used_by_all(through: list[Route]) -> TaskUsage:
 ENDPOINTS = [
     Endpoint(
         "POST", "/v1/translate", translate_texts, "openai", "Texts in another language",
-        body=TranslateBody, response=TranslateAnswer,
+        body=TranslateBody, response=TranslateAnswer, task="translate",
     ),
 ]  # fmt: skip

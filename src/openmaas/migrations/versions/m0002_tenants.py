@@ -33,9 +33,7 @@ def upgrade() -> None:
         sa.Column("closed", sa.BigInteger),
     )
     op.bulk_insert(tenants, [{"id": DEFAULT, "weight": 1.0, "quota": {}, "created": now}])
-    op.bulk_insert(
-        projects, [{"tenant": DEFAULT, "id": DEFAULT, "quota": {}, "created": now}]
-    )
+    op.bulk_insert(projects, [{"tenant": DEFAULT, "id": DEFAULT, "quota": {}, "created": now}])
     _keys()
     _models()
     changes = op.create_table(
@@ -80,12 +78,12 @@ def _keys() -> None:
     op.execute(
         "INSERT INTO keys (id, tenant, project, name, hash, scopes, quota, created, revoked) "
         "SELECT id, 'default', 'default', name, hash, "
-        "CASE scope WHEN 'admin' THEN '[\"inference\", \"manage\", \"admin\"]' "
+        'CASE scope WHEN \'admin\' THEN \'["inference", "manage", "admin"]\' '
         "ELSE '[\"inference\"]' END, '{}', created, revoked FROM keys_1"
         if op.get_bind().dialect.name == "sqlite"
         else "INSERT INTO keys (id, tenant, project, name, hash, scopes, quota, created, revoked) "
         "SELECT id, 'default', 'default', name, hash, "
-        "CASE scope WHEN 'admin' THEN '[\"inference\", \"manage\", \"admin\"]'::json "
+        'CASE scope WHEN \'admin\' THEN \'["inference", "manage", "admin"]\'::json '
         "ELSE '[\"inference\"]'::json END, '{}'::json, created, revoked FROM keys_1"
     )
     op.drop_table("keys_1")
@@ -179,3 +177,4 @@ def _ledger() -> None:
         sa.Column("cost", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
+    op.create_index("usage_days_of_tenant", "usage_days", ["tenant", "day"])

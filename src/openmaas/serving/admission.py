@@ -1,0 +1,324 @@
+"""Admission: nothing runs that was not reserved, nothing is answered that is not in the ledger.
+
+A ticket goes with one request of a client through everything that it asks of models. It takes a
+place, reserves the most that each call can use, settles each call with what it used, and at the
+end writes the request's rows into the ledger before the last byte is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from openmaas.errors import DeadlineExceeded, OpenMaaSError, RateLimited
+from openmaas.inference import Usage
+from openmaas.serving.fairness import Priority, Share
+from openmaas.tenancy.access import Caller
+from openmaas.tenancy.ledger import Ledger, Row
+from openmaas.tenancy.meters import BILLED, Amounts, Meter, Meters, Rate
+from openmaas.tenancy.prices import Prices
+
+if TYPE_CHECKING:
+    from openmaas.serving.call import Call
+
+NOTHING = Usage()
+_NONE = Amounts()
+
+
+class Admission:
+    """Opens tickets.
+
+    Args:
+        metered: False: whoever calls is let in, and nothing is counted.
+    """
+
+    def __init__(self, ledger: Ledger, meters: Meters, prices: Prices, *, metered: bool) -> None:
+        self.ledger = ledger
+        self.meters = meters
+        self.prices = prices
+        self.metered = metered
+
+    async def open(self, caller: Caller, request: str, task: str) -> Ticket:
+        """A ticket for a request.
+
+        Raises:
+            StorageUnavailable, StorageFull: what a caller has used cannot be read.
+        """
+        if not self.metered:
+            return Ticket(self, caller, request, task, ())
+        meters = self.meters.known(caller)
+        return Ticket(self, caller, request, task, meters or await self.meters.of(caller))
+
+
+class Ticket:
+    """One request's way through quotas and ledger. ``settle`` ends it, whatever happened."""
+
+    __slots__ = (
+        "_admission", "_calls", "_entered", "_meters", "_request", "_reserved", "_settled",
+        "_started", "caller", "idempotency", "priority", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        admission: Admission,
+        caller: Caller,
+        request: str,
+        task: str,
+        meters: tuple[Meter, ...],
+    ) -> None:
+        self.caller = caller
+        self.task = task
+        self.priority: Priority = "interactive"
+        self.idempotency: str | None = None
+        self._admission = admission
+        self._request = request
+        self._meters = meters
+        self._calls: list[Call] = []
+        self._entered = False
+        self._settled = False
+        self._reserved: list[Amounts] = []  # of each call
+        self._started = time.monotonic()
+
+    @property
+    def share(self) -> Share:
+        """Whose the calls are, for the fair queue."""
+        return Share(self.caller.tenant, self.caller.weight, self.priority)
+
+    # --- before and after a call ---------------------------------------------------------
+
+    async def reserve(self, model: str, worst: Usage, deadline: float) -> Amounts:
+        """Takes a place (once) and holds the most that a call can use.
+
+        Raises:
+            QuotaExhausted: it is more than what is left.
+            RateLimited: it will do later, or too many requests wait already.
+            StorageUnavailable, StorageFull: what is used could not be written down now.
+            DeadlineExceeded: no place became free in time.
+        """
+        if not self._admission.metered:
+            return Amounts()
+        failing = self._admission.ledger.failing
+        if failing is not None:
+            raise failing
+        need = self._amounts(model, worst, requests=0 if self._entered else 1)
+        self._check(need)
+        if not self._entered:
+            if await self._enter(deadline):
+                try:
+                    self._check(need)  # others may have taken it meanwhile
+                except OpenMaaSError:
+                    self._leave()
+                    raise
+            self._entered = True
+        for meter in self._meters:
+            meter.reserve(need)
+        return need
+
+    def release(self, reserved: Amounts) -> None:
+        """Nothing came of a call."""
+        for meter in self._meters:
+            meter.hold(_minus(reserved))
+
+    def follow(self, call: Call, reserved: Amounts) -> None:
+        """Counts a call. What it turns out not to use of its reservation is given back when it
+        ends, the rest when the request does."""
+        self._calls.append(call)
+        self._reserved.append(reserved)
+        if self._meters:
+            index = len(self._calls) - 1
+            call.ended = lambda: self._shrink(index)
+
+    def queue(self, call: Call) -> None:
+        """Lets a call wait for its model, if so many may wait.
+
+        Raises:
+            RateLimited: too many do.
+        """
+        if call.dispatched is not None or not self._meters:
+            return
+        for meter in self._meters:
+            if meter.queue_full():
+                raise _too_many(meter)
+        for meter in self._meters:
+            meter.queued += 1
+        call.left_queue = self._dispatched
+
+    def rates(self) -> tuple[Rate | None, Rate | None]:
+        """Of requests and of tokens, the limit that has the least left."""
+        requests = [meter.requests.rate() for meter in self._meters if meter.requests]
+        tokens = [meter.tokens.rate() for meter in self._meters if meter.tokens]
+        return _tightest(requests), _tightest(tokens)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def settle(self, outcome: str) -> None:
+        """Writes the request down, and returns when that is durable. Only the first time counts.
+
+        Args:
+            outcome: "ok": all was used; "cut": the client went away while it was answered, and
+                is billed for what was delivered; else an error's code: nothing is billed.
+
+        Raises:
+            StorageUnavailable, StorageFull: it could not be written in time. It will be, as
+                that error, which bills nothing.
+        """
+        if self._settled or not self._entered:
+            return
+        self._settled = True
+        for call in self._calls:
+            call.cancel()
+        rows, used = self._rows(outcome)
+        held = Amounts(*map(sum, zip(*self._reserved, strict=True))) if self._reserved else _NONE
+        for meter in self._meters:
+            meter.settle(held, used)
+        self._leave()
+        if not rows:
+            return
+        ledger = self._admission.ledger
+        entry = ledger.add(rows)
+        if outcome not in BILLED:
+            return  # it bills nothing: there is nothing to be sure of before the answer
+        try:
+            await entry.durable
+        except OpenMaaSError as error:
+            if outcome == "ok":
+                ledger.revise(entry, self._rows(error.code)[0])
+                for meter in self._meters:
+                    meter.settle(_NONE, _minus(used))
+            raise
+
+    def _rows(self, outcome: str) -> tuple[list[Row], Amounts]:
+        """A row for each model that was asked, and what they add up to."""
+        now = time.monotonic()
+        time_ms = time.time_ns() // 1_000_000
+        caller = self.caller
+        rows: list[Row] = []
+        billed = outcome in BILLED
+        total = Amounts(requests=1) if billed else _NONE
+        for part, ((model, version), calls) in enumerate(self._by_model().items()):
+            usage = add(call.delivered if outcome == "cut" else call.usage for call in calls)
+            if not billed:
+                usage = NOTHING
+            price = self._admission.prices.of(model)
+            cost = price.cost(usage, requests=1 if part == 0 else 0) if billed else 0
+            begun = min((c.dispatched for c in calls if c.dispatched is not None), default=now)
+            row = Row(
+                self._request, part, time_ms, caller.tenant, caller.project, caller.key,
+                model, version, self.task, self.priority, outcome,
+                usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.rows, 0,
+                int((begun - self._started) * 1e6), int((now - begun) * 1e6),
+                price.id, cost, self.idempotency if part == 0 else None,
+            )  # fmt: skip
+            rows.append(row)
+            tokens = usage.input_tokens + usage.output_tokens
+            total = Amounts(total.requests, total.tokens + tokens, total.money + cost)
+        return rows, total
+
+    def _by_model(self) -> dict[tuple[str, str], list[Call]]:
+        if len(self._calls) == 1:
+            call = self._calls[0]
+            return {(call.model, call.version): [call]}
+        found: dict[tuple[str, str], list[Call]] = {}
+        for call in self._calls:
+            found.setdefault((call.model, call.version), []).append(call)
+        return found
+
+    # --- reservations and places ----------------------------------------------------------------
+
+    def _amounts(self, model: str, usage: Usage, requests: int) -> Amounts:
+        tokens = usage.input_tokens + usage.output_tokens
+        cost = self._admission.prices.of(model).cost(usage, requests=requests)
+        return Amounts(requests, tokens, cost)
+
+    def _check(self, need: Amounts) -> None:
+        for meter in self._meters:
+            refusal = meter.refusal(need)
+            if refusal is not None:
+                raise refusal
+
+    def _shrink(self, index: int) -> None:
+        """A call ended: what it did not use is free again."""
+        call, was = self._calls[index], self._reserved[index]
+        usage = call.delivered if call.usage == NOTHING else call.usage
+        kept = self._amounts(call.model, usage, requests=was.requests)
+        for meter in self._meters:
+            meter.hold(Amounts(*(new - old for new, old in zip(kept, was, strict=True))))
+        self._reserved[index] = kept
+
+    def _dispatched(self) -> None:
+        for meter in self._meters:
+            meter.queued -= 1
+
+    async def _enter(self, deadline: float) -> bool:
+        """Takes a place of each meter: the key's first, so that what waits for a key holds no
+        place of its tenant's. Returns whether it had to wait."""
+        waited = False
+        taken: list[Meter] = []
+        try:
+            for meter in reversed(self._meters):
+                if meter.full():
+                    waited = True
+                    await self._wait(meter, deadline)
+                else:
+                    meter.enter()
+                taken.append(meter)
+        except BaseException:
+            for meter in taken:
+                meter.leave()
+            raise
+        return waited
+
+    async def _wait(self, meter: Meter, deadline: float) -> None:
+        for one in self._meters:
+            if one.queue_full() or meter.quota.queue is None:
+                raise _too_many(one if one.queue_full() else meter)
+        for one in self._meters:
+            one.queued += 1
+        place = meter.place()
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await place
+        except TimeoutError:
+            raise DeadlineExceeded("no place became free in time", retry_after=1) from None
+        finally:
+            for one in self._meters:
+                one.queued -= 1
+            if not place.cancelled() and place.done() and sys.exc_info()[0] is not None:
+                meter.leave()  # it came too late
+
+    def _leave(self) -> None:
+        for meter in self._meters:
+            meter.leave()
+
+
+def add(usages: Iterable[Usage]) -> Usage:
+    """Their sum."""
+    all_ = list(usages)
+    if len(all_) == 1:
+        return all_[0]
+    return Usage(
+        input_tokens=sum(one.input_tokens for one in all_),
+        output_tokens=sum(one.output_tokens for one in all_),
+        cached_tokens=sum(one.cached_tokens for one in all_),
+        rows=sum(one.rows for one in all_),
+    )
+
+
+def _minus(amounts: Amounts) -> Amounts:
+    return Amounts(*(-amount for amount in amounts))
+
+
+def _tightest(rates: list[Rate]) -> Rate | None:
+    return min(rates, key=lambda rate: rate.remaining, default=None)
+
+
+def _too_many(meter: Meter) -> RateLimited:
+    quota = meter.quota
+    if quota.queue is not None and meter.queue_full():
+        told = f"{meter.queued} requests of this {meter.name} wait, as many as may (queue)"
+    else:
+        told = f"{meter.running} requests of this {meter.name} run, as many as may (concurrent)"
+    return RateLimited(told, retry_after=1)
