@@ -84,7 +84,10 @@ def build_server(settings: Settings, store: Store) -> Server:
         table,
         access=Access(store.database, settings.admin_key, changed=store.prices.load),
         admission=Admission(
-            Ledger(store.database), Meters(store.database), store.prices, metered=settings.tenancy
+            Ledger(settings.data_path, settings.database_url),
+            Meters(store.database),
+            store.prices,
+            metered=settings.tenancy,
         ),
         pipeline=Pipeline(fleet, settings.limits),
         limits=settings.limits,

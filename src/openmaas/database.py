@@ -78,7 +78,7 @@ def open_database(folder: Path, url: str | None = None) -> Database:
     Raises:
         ConfigurationError: it is of a newer version, or the URL is no such URL.
     """
-    database = Database(_sqlite(folder) if url is None else _postgres(url))
+    database = connect(folder, url)
     with database.read() as connection:
         old = _revision(connection) != HEAD
     if old:
@@ -87,6 +87,15 @@ def open_database(folder: Path, url: str | None = None) -> Database:
     if url is None:
         (folder / FILE).chmod(0o600)
     return database
+
+
+def connect(folder: Path, url: str | None = None) -> Database:
+    """A database as it is, opened when it is first used.
+
+    Raises:
+        ConfigurationError: the URL is none of PostgreSQL.
+    """
+    return Database(_sqlite(folder) if url is None else _postgres(url))
 
 
 def away(error: sa.exc.SQLAlchemyError) -> OpenMaaSError:

@@ -109,7 +109,6 @@ usage = sa.Table(  # the ledger: a row for each finished request and each model 
     sa.Column("price", sa.Integer, nullable=False),  # prices.id; 0: there was none
     sa.Column("cost", sa.BigInteger, nullable=False),  # nano-units
     sa.Column("idempotency", sa.Text),  # SHA-256 of the Idempotency-Key
-    sa.Index("usage_of_tenant", "tenant", "time"),
     sqlite_with_rowid=False,
 )
 sa.Index(

@@ -86,7 +86,7 @@ class Server:
         await receive()
         await self._access.look()
         self._access.start()
-        ledger.start()
+        await ledger.start()
         await fleet.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()

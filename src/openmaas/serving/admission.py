@@ -17,15 +17,15 @@ from openmaas.errors import DeadlineExceeded, OpenMaaSError, RateLimited
 from openmaas.inference import Usage
 from openmaas.serving.fairness import Priority, Share
 from openmaas.tenancy.access import Caller
-from openmaas.tenancy.ledger import Ledger, Row
-from openmaas.tenancy.meters import BILLED, Amounts, Meter, Meters, Rate
+from openmaas.tenancy.ledger import Ledger
+from openmaas.tenancy.ledger_rows import Row
+from openmaas.tenancy.meters import BILLED, NONE, Account, Amounts, Meter, Meters, Rate
 from openmaas.tenancy.prices import Prices
 
 if TYPE_CHECKING:
     from openmaas.serving.call import Call
 
 NOTHING = Usage()
-_NONE = Amounts()
 
 
 class Admission:
@@ -48,17 +48,17 @@ class Admission:
             StorageUnavailable, StorageFull: what a caller has used cannot be read.
         """
         if not self.metered:
-            return Ticket(self, caller, request, task, ())
-        meters = self.meters.known(caller)
-        return Ticket(self, caller, request, task, meters or await self.meters.of(caller))
+            return Ticket(self, caller, request, task, Account())
+        account = self.meters.known(caller)
+        return Ticket(self, caller, request, task, account or await self.meters.of(caller))
 
 
 class Ticket:
     """One request's way through quotas and ledger. ``settle`` ends it, whatever happened."""
 
     __slots__ = (
-        "_admission", "_calls", "_entered", "_meters", "_request", "_reserved", "_settled",
-        "_started", "caller", "idempotency", "priority", "task",
+        "_account", "_admission", "_calls", "_entered", "_meters", "_request", "_reserved",
+        "_settled", "_started", "caller", "idempotency", "priority", "task",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +67,7 @@ class Ticket:
         caller: Caller,
         request: str,
         task: str,
-        meters: tuple[Meter, ...],
+        account: Account,
     ) -> None:
         self.caller = caller
         self.task = task
@@ -75,7 +75,8 @@ class Ticket:
         self.idempotency: str | None = None
         self._admission = admission
         self._request = request
-        self._meters = meters
+        self._account = account
+        self._meters = account.meters
         self._calls: list[Call] = []
         self._entered = False
         self._settled = False
@@ -103,6 +104,12 @@ class Ticket:
         failing = self._admission.ledger.failing
         if failing is not None:
             raise failing
+        if not self._account.bounded:
+            if not self._entered:
+                self._entered = True
+                for meter in self._meters:
+                    meter.enter()
+            return NONE
         need = self._amounts(model, worst, requests=0 if self._entered else 1)
         self._check(need)
         if not self._entered:
@@ -119,6 +126,8 @@ class Ticket:
 
     def release(self, reserved: Amounts) -> None:
         """Nothing came of a call."""
+        if reserved is NONE:
+            return
         for meter in self._meters:
             meter.hold(_minus(reserved))
 
@@ -127,7 +136,7 @@ class Ticket:
         ends, the rest when the request does."""
         self._calls.append(call)
         self._reserved.append(reserved)
-        if self._meters:
+        if self._account.bounded:
             index = len(self._calls) - 1
             call.ended = lambda: self._shrink(index)
 
@@ -137,7 +146,7 @@ class Ticket:
         Raises:
             RateLimited: too many do.
         """
-        if call.dispatched is not None or not self._meters:
+        if call.dispatched is not None or not self._account.bounded:
             return
         for meter in self._meters:
             if meter.queue_full():
@@ -148,6 +157,8 @@ class Ticket:
 
     def rates(self) -> tuple[Rate | None, Rate | None]:
         """Of requests and of tokens, the limit that has the least left."""
+        if not self._account.rated:
+            return None, None
         requests = [meter.requests.rate() for meter in self._meters if meter.requests]
         tokens = [meter.tokens.rate() for meter in self._meters if meter.tokens]
         return _tightest(requests), _tightest(tokens)
@@ -171,7 +182,9 @@ class Ticket:
         for call in self._calls:
             call.cancel()
         rows, used = self._rows(outcome)
-        held = Amounts(*map(sum, zip(*self._reserved, strict=True))) if self._reserved else _NONE
+        held = NONE
+        if self._account.bounded and self._reserved:
+            held = Amounts(*map(sum, zip(*self._reserved, strict=True)))
         for meter in self._meters:
             meter.settle(held, used)
         self._leave()
@@ -185,9 +198,9 @@ class Ticket:
             await entry.durable
         except OpenMaaSError as error:
             if outcome == "ok":
-                ledger.revise(entry, self._rows(error.code)[0])
+                ledger.add(self._rows(error.code)[0], tried=True)
                 for meter in self._meters:
-                    meter.settle(_NONE, _minus(used))
+                    meter.settle(NONE, _minus(used))
             raise
 
     def _rows(self, outcome: str) -> tuple[list[Row], Amounts]:
@@ -197,7 +210,7 @@ class Ticket:
         caller = self.caller
         rows: list[Row] = []
         billed = outcome in BILLED
-        total = Amounts(requests=1) if billed else _NONE
+        total = Amounts(requests=1) if billed else NONE
         for part, ((model, version), calls) in enumerate(self._by_model().items()):
             usage = add(call.delivered if outcome == "cut" else call.usage for call in calls)
             if not billed:

@@ -1,283 +1,213 @@
-"""The ledger: rows of usage, committed in groups before the last byte of their answers is sent.
+"""The ledger: one durable row for each finished request, before the last byte of its answer.
 
-One thread writes. While it commits one group the next one gathers, so that a request waits for
-one or two flushes to disk however many others there are. A group that failed, or of which nobody
-knows whether it was committed, is tried again until it is there: a row's key is its request, and
-what an earlier try may have left is replaced in the same transaction.
+Rows go to a process of their own (``ledger_writer.py``), which commits them in groups: a request
+waits for one or two flushes to disk, however many others there are. What it has not confirmed is
+kept here, and given to the next one should it die.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import functools
 import logging
-import threading
+import os
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
 
-import sqlalchemy as sa
+import msgspec
 
-from openmaas.database import Database
-from openmaas.errors import OpenMaaSError
-from openmaas.schema import usage, usage_days
+from openmaas.errors import BY_CODE, OpenMaaSError, StorageUnavailable
+from openmaas.tenancy.ledger_rows import Row
+from openmaas.tenancy.ledger_writer import LENGTH, Told, Where, frame
+from openmaas.tenancy.ledger_writer import Entry as Sent
 
 log = logging.getLogger(__name__)
 
-GROUP = 500  # rows of one transaction: SQLite takes 32,766 values in a statement
-RETRY_SECONDS = 0.25
 PATIENCE_SECONDS = 5.0  # that a finished request waits for a database that is away
-DAY_MS = 86_400_000
-
-
-class Row(NamedTuple):
-    """A row of ``usage``, in the order of its columns."""
-
-    request: str
-    part: int
-    time: int  # milliseconds
-    tenant: str
-    project: str
-    key: str
-    model: str
-    version: str
-    task: str
-    priority: str
-    outcome: str
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    rows: int
-    seconds: int
-    queue_us: int
-    run_us: int
-    price: int
-    cost: int
-    idempotency: str | None
+SWEEP_SECONDS = 0.25
+RESPAWN_SECONDS = 0.2
+AT_ONCE = 32  # rows that are worth a commit
+PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 
 class Entry:
     """The rows of one request on their way into the ledger."""
 
-    __slots__ = ("durable", "rows", "tried")
+    __slots__ = ("durable", "id", "rows", "since", "tried")
 
-    def __init__(self, rows: Sequence[Row], durable: asyncio.Future[None]) -> None:
+    def __init__(self, id: int, rows: Sequence[Row], tried: bool) -> None:
+        self.id = id
         self.rows = rows
-        self.durable = durable  # an error: not yet, and its request need not wait for it
-        self.tried = False  # a transaction with it may have been committed
+        self.tried = tried
+        self.since = time.monotonic()
+        # An error: not yet, and its request need not wait for it any longer.
+        self.durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Ledger:
-    """Takes rows on the event loop, writes them in a thread.
+    """Everything is on the event loop.
 
     ``failing`` is why rows cannot be written now: nothing should begin that could not be billed.
+
+    Args:
+        folder, url: the database, as of ``open_database``.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.failing: OpenMaaSError | None = None
-        self._database = database
-        self._statements = _Statements(database.dialect)
-        self._pending: list[Entry] = []
-        self._lock = threading.Lock()  # around _pending
-        self._wake = threading.Event()
-        self._ending = False
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop
+        self._where = Where(str(folder), url)
+        self._next_id = 0
+        self._pending: dict[int, Entry] = {}  # not confirmed, the oldest first
+        self._outbox: list[Sent] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._line: asyncio.Transport | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._emptied = asyncio.Event()
+        self._lost = asyncio.Event()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to write. A database that is away is waited for."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
+        await self._spawn()
+        self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._sweep())]
 
     async def stop(self) -> None:
         """Returns when everything is written, or cannot be within ``PATIENCE_SECONDS``."""
-        self._ending = True
-        self._wake.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, PATIENCE_SECONDS)
-            if self._thread.is_alive():
-                log.error("the last requests are not in the ledger: the database is away")
+        if self._pending:
+            self._emptied.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._emptied.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._pending:
+            log.error("%d requests are not in the ledger: the database is away", len(self._pending))
+        if self._line is not None:
+            self._line.close()  # the writer ends with it
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
+            self._process.kill()
+            self._process.wait()
 
-    def add(self, rows: Sequence[Row]) -> Entry:
+    def add(self, rows: Sequence[Row], *, tried: bool = False) -> Entry:
         """Takes a request's rows. Its ``durable`` is done once they are committed, or has the
         error (StorageFull, StorageUnavailable) for which they could not be for
-        ``PATIENCE_SECONDS``; they are tried on, with what ``revise`` says by then."""
-        entry = Entry(rows, self._loop.create_future())
-        self._put(entry)
+        ``PATIENCE_SECONDS``; they are tried on, unless they are revised.
+
+        Args:
+            tried: other rows of that request were added before, and give way to these.
+        """
+        self._next_id += 1
+        entry = self._pending[self._next_id] = Entry(self._next_id, rows, tried)
+        if not self._outbox:  # what one turn of the event loop adds leaves together …
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outbox.append(Sent(entry.id, tried, rows))  # type: ignore[arg-type]
+        if len(self._outbox) >= AT_ONCE:  # … but the writer need not be idle in a long turn
+            self._flush()
         return entry
 
-    def revise(self, entry: Entry, rows: Sequence[Row]) -> None:
-        """Other rows for the same request, whether the first were committed or not."""
-        done = entry.durable.done() and entry.durable.exception() is None
-        entry.rows = rows
-        if done:
-            entry.tried = True
-            self._put(entry)
+    # --- the writer ----------------------------------------------------------------------
 
-    def _put(self, entry: Entry) -> None:
-        with self._lock:
-            self._pending.append(entry)
-        if not self._wake.is_set():
-            self._wake.set()
-
-    # --- in the thread -------------------------------------------------------------------
-
-    def _run(self) -> None:
-        held: list[Entry] = []  # of a group that could not be written
-        since = 0.0
-        while True:
-            if not held:
-                self._wake.wait()
-            self._wake.clear()
-            with self._lock:
-                arrived, self._pending = self._pending, []
-            group = held + arrived
-            if not group and self._ending:
-                return
-            held = []
-            for at in range(0, len(group), GROUP):
-                part = group[at : at + GROUP]
-                written = [entry.rows for entry in part]
-                try:
-                    self._write(part)
-                except OpenMaaSError as error:
-                    held += part
-                    since = since or time.monotonic()
-                    self._tell(self._failed, error, part if _over(since) else [])
-                else:
-                    since = 0.0
-                    self._tell(self._written, part, written)
-            if held:
-                if self._ending and _over(since):
-                    return
-                self._wake.wait(RETRY_SECONDS)
-
-    def _tell(self, what: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(what, *arguments)
-
-    def _write(self, group: list[Entry]) -> None:
-        """One transaction.
-
-        Raises:
-            StorageFull, StorageUnavailable
-        """
+    async def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
         try:
-            again = [entry.rows[0].request for entry in group if entry.tried]
-            for entry in group:
-                entry.tried = True
-            with self._database.write() as connection:
-                self._statements.replace(connection, again, [r for e in group for r in e.rows])
-        except sa.exc.DBAPIError:
-            if len(group) > 1:  # one that cannot be written must not keep the others out
-                for entry in group:
-                    self._write([entry])
-                return
-            (entry,) = group
-            log.exception("request %s cannot be written as it is", entry.rows[0].request)
-            if entry.rows[0].idempotency is not None:
-                entry.rows = [row._replace(idempotency=None) for row in entry.rows]
-                self._write([entry])
+            self._process = subprocess.Popen(  # noqa: ASYNC220  forks and returns
+                [sys.executable, "-m", "openmaas.tenancy.ledger_writer", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in a terminal must not reach it
+            )
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: _Line(self), sock=ours)
 
-    # --- on the loop ---------------------------------------------------------------------
+    async def _keep(self) -> None:
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            log.error("the ledger's writer died; starting another")
+            await asyncio.sleep(RESPAWN_SECONDS)
+            try:
+                await self._spawn()
+            except OSError:
+                log.exception("cannot start the ledger's writer")
+                self._lost.set()
 
-    def _written(self, group: list[Entry], rows: list[Sequence[Row]]) -> None:
-        self.failing = None
-        for entry, was in zip(group, rows, strict=True):
-            if entry.rows is not was and entry.rows != was:  # revised meanwhile
-                self._put(entry)
-            elif not entry.durable.done():
-                entry.durable.set_result(None)
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            late = time.monotonic() - PATIENCE_SECONDS
+            for entry in self._pending.values():
+                if entry.since > late:
+                    break
+                if not entry.durable.done():
+                    self.failing = self.failing or StorageUnavailable(
+                        "the database is too slow", retry_after=1
+                    )
+                    entry.durable.set_exception(self.failing)
+                    entry.durable.exception()  # its request may be gone: that is no fault
 
-    def _failed(self, error: OpenMaaSError, late: list[Entry]) -> None:
-        if self.failing is None:
-            log.error("the ledger cannot be written: %s", error.message)
-        self.failing = error
-        for entry in late:
-            if not entry.durable.done():
-                entry.durable.set_exception(error)
-                entry.durable.exception()  # its request may be gone: that is no fault
+    def connected(self, line: asyncio.Transport) -> None:
+        """A writer listens: it gets what the one before has not confirmed."""
+        self._line = line
+        line.set_write_buffer_limits(0)  # written at once, not at the end of the turn
+        line.write(frame(self._where))
+        self._outbox = [Sent(e.id, True, e.rows) for e in self._pending.values()]  # type: ignore[arg-type]
+        self._flush()
 
+    def disconnected(self) -> None:
+        self._line = None
+        self._lost.set()
 
-def _over(since: float) -> bool:
-    return time.monotonic() - since > PATIENCE_SECONDS
+    def _flush(self) -> None:
+        if self._line is not None and self._outbox:
+            self._line.write(frame(self._outbox))
+        self._outbox = []
 
-
-class _Statements:
-    """The few statements, one for many rows: each call of a driver lets other threads run, and
-    to get back to work behind a busy event loop takes longer than the call."""
-
-    def __init__(self, dialect: str) -> None:
-        self._mark = "?" if dialect == "sqlite" else "%s"
-        self._columns = ", ".join(f'"{name}"' for name in Row._fields)
-        dimensions = [column.name for column in usage_days.primary_key.columns]
-        self._sums = [c.name for c in usage_days.columns if c.name not in dimensions]
-        self._day_columns = ", ".join(f'"{name}"' for name in (*dimensions, *self._sums))
-        added = ", ".join(f'"{n}" = usage_days."{n}" + excluded."{n}"' for n in self._sums)
-        self._conflict = f"ON CONFLICT ({', '.join(dimensions)}) DO UPDATE SET {added}"
-
-    def replace(self, connection: sa.Connection, again: list[str], rows: list[Row]) -> None:
-        """Inserts rows, in place of what there may be of some requests, and adds to the sums."""
-        sums: dict[tuple[object, ...], list[int]] = {}
-        if again:
-            which = usage.c.request.in_(again)
-            found = connection.execute(sa.select(usage).where(which)).all()
-            _add(sums, [Row(*row) for row in found], -1)
-            connection.execute(usage.delete().where(which))
-        _add(sums, rows, 1)
-        self._insert(connection, "usage", self._columns, rows, "")
-        days = [(*at, *values) for at, values in sums.items() if any(values)]
-        self._insert(connection, "usage_days", self._day_columns, days, self._conflict)
-
-    def _insert(
-        self,
-        connection: sa.Connection,
-        table: str,
-        columns: str,
-        rows: Sequence[tuple[object, ...]],
-        conflict: str,
-    ) -> None:
-        if not rows:
+    def told(self, news: Told) -> None:
+        """What the writer says."""
+        if news.code is not None:
+            if self.failing is None:
+                log.error("the ledger cannot be written: %s", news.message)
+            self.failing = BY_CODE[news.code](news.message, retry_after=1)
             return
-        one = f"({', '.join([self._mark] * len(rows[0]))})"
-        values = ", ".join([one] * len(rows))
-        connection.exec_driver_sql(
-            f"INSERT INTO {table} ({columns}) VALUES {values} {conflict}",  # noqa: S608  our names
-            tuple(chain.from_iterable(rows)),
-        )
+        self.failing = None
+        for id in news.written:
+            entry = self._pending.pop(id, None)
+            if entry is not None and not entry.durable.done():
+                entry.durable.set_result(None)
+        if not self._pending:
+            self._emptied.set()
 
 
-def _add(sums: dict[tuple[object, ...], list[int]], rows: Sequence[Row], sign: int) -> None:
-    for row in rows:
-        at = (
-            day(row.time), row.tenant, row.project, row.key, row.model, row.version, row.task,
-            row.outcome, row.price,
-        )  # fmt: skip
-        one = (
-            1 if row.part == 0 else 0, row.input_tokens, row.cached_tokens, row.output_tokens,
-            row.rows, row.seconds, row.queue_us, row.run_us, row.cost,
-        )  # fmt: skip
-        known = sums.get(at)
-        if known is None:
-            sums[at] = [sign * value for value in one]
-        else:
-            for index, value in enumerate(one):
-                known[index] += sign * value
+class _Line(asyncio.Protocol):
+    """The gateway's end of the socket."""
 
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._received = bytearray()
+        self._decode = msgspec.msgpack.Decoder(Told).decode
 
-@functools.lru_cache(maxsize=8)
-def _day(number: int) -> int:
-    at = datetime.date.fromordinal(_EPOCH + number)
-    return at.year * 10000 + at.month * 100 + at.day
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._ledger.connected(transport)  # type: ignore[arg-type]
 
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while len(self._received) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(self._received)[0]
+            if len(self._received) < end:
+                return
+            news = self._decode(self._received[LENGTH.size : end])
+            del self._received[:end]
+            self._ledger.told(news)
 
-def day(time_ms: int) -> int:
-    """The day of a time in UTC, as the number 20261231."""
-    return _day(time_ms // DAY_MS)
-
-
-_EPOCH = datetime.date(1970, 1, 1).toordinal()
+    def connection_lost(self, error: Exception | None) -> None:
+        self._ledger.disconnected()

@@ -35,6 +35,7 @@ from openmaas.tenancy.quota import (
 )
 
 BILLED = ("ok", "cut")  # outcomes that count
+NO_QUOTA = Quota()
 
 
 class Amounts(NamedTuple):
@@ -44,6 +45,9 @@ class Amounts(NamedTuple):
     tokens: int = 0
     money: int = 0
     compute_seconds: int = 0
+
+
+NONE = Amounts()
 
 
 class Rate(NamedTuple):
@@ -102,6 +106,7 @@ class Meter:
             period: [all_ - part for all_, part in zip(sums["all"], sums[period], strict=True)]
             for period in PERIODS
         }
+        self._day = int(time.time()) // 86_400
         today = _today()
         self._began = {period: began(period, today) for period in PERIODS}
         self._reserved = [0] * len(RESOURCES)
@@ -154,14 +159,23 @@ class Meter:
         """What was reserved is used, or what is left of it given back. Call it at the moment
         that the ledger's row tells, so that both count it in the same day."""
         self._turn()
-        for index in range(len(RESOURCES)):
-            self._reserved[index] -= held[index]
-            self._used[index] += used[index]
+        sums = self._used
+        sums[0] += used[0]
+        sums[1] += used[1]
+        sums[2] += used[2]
+        sums[3] += used[3]
+        if held is not NONE:
+            for index, amount in enumerate(held):
+                self._reserved[index] -= amount
         if self.tokens is not None:
             self.tokens.take(used.tokens - held.tokens)
 
     def _turn(self) -> None:
         """Sums of a day or month begin anew with it."""
+        day = int(time.time()) // 86_400
+        if day == self._day:
+            return
+        self._day = day
         today = _today()
         for period, since in self._began.items():
             now = began(period, today)
@@ -232,23 +246,31 @@ class Meter:
                 waiter.set_result(None)
 
 
+class Account(NamedTuple):
+    """The meters of a caller's tenant, project and key."""
+
+    meters: tuple[Meter, ...] = ()
+    bounded: bool = False  # any of them has a bound
+    rated: bool = False  # … one on requests or tokens a minute
+
+
 class Meters:
     """The meters of all subjects that were seen."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._by_subject: dict[tuple[str, ...], Meter] = {}
-        self._of_key: dict[str, tuple[Caller, tuple[Meter, Meter, Meter]]] = {}
+        self._of_key: dict[str, tuple[Caller, Account]] = {}
         self._lock = asyncio.Lock()  # a subject is loaded once, before it is used at all
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="meters")
 
-    def known(self, caller: Caller) -> tuple[Meter, Meter, Meter] | None:
-        """The meters of a caller that was seen as it is."""
+    def known(self, caller: Caller) -> Account | None:
+        """The account of a caller that was seen as it is."""
         found = self._of_key.get(caller.key)
         return found[1] if found is not None and found[0] is caller else None
 
-    async def of(self, caller: Caller) -> tuple[Meter, Meter, Meter]:
-        """The meters of its tenant, project and key, under the quotas that it came with.
+    async def of(self, caller: Caller) -> Account:
+        """The account of a caller, under the quotas that it came with.
 
         Raises:
             StorageUnavailable, StorageFull: the database is away.
@@ -268,9 +290,15 @@ class Meters:
                     self._by_subject[subject] = Meter(name, quota, sums)
                 elif meter.quota != quota:
                     meter.set(quota)
-            tenant, project, key = (self._by_subject[subject] for subject in subjects)
-            self._of_key[caller.key] = caller, (tenant, project, key)
-            return tenant, project, key
+            account = Account(
+                tuple(self._by_subject[subject] for subject in subjects),
+                bounded=any(quota != NO_QUOTA for quota in caller.quotas),
+                rated=any(
+                    quota.requests_per_minute or quota.tokens_per_minute for quota in caller.quotas
+                ),
+            )
+            self._of_key[caller.key] = caller, account
+            return account
 
     def _sums(self, subject: Sequence[str]) -> dict[Period, Amounts]:
         of = usage_days.c
@@ -295,13 +323,5 @@ def _bucket(old: Bucket | None, limit: int | None) -> Bucket | None:
     return old if old is not None and old.limit == limit else Bucket(limit)
 
 
-_now: tuple[int, datetime.datetime] = (0, datetime.datetime.fromtimestamp(0, datetime.UTC))
-
-
 def _today() -> datetime.datetime:
-    """Now, at the latest full second; many ask within one."""
-    global _now
-    second = int(time.time())
-    if second != _now[0]:
-        _now = second, datetime.datetime.fromtimestamp(second, datetime.UTC)
-    return _now[1]
+    return datetime.datetime.now(datetime.UTC)

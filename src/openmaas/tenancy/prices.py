@@ -52,6 +52,8 @@ class Price(msgspec.Struct, frozen=True):
 
     def cost(self, usage: Usage, *, requests: int = 1, seconds: int = 0) -> int:
         """Nano-units, rounded half up once."""
+        if not self.id:
+            return 0
         fresh = usage.input_tokens - usage.cached_tokens
         millionths = (
             fresh * self.input

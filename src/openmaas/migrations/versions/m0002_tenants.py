@@ -156,7 +156,6 @@ def _ledger() -> None:
         sa.Column("idempotency", sa.Text),
         sqlite_with_rowid=False,
     )  # fmt: skip
-    op.create_index("usage_of_tenant", "usage", ["tenant", "time"])
     op.create_index(
         "usage_idempotency",
         "usage",
