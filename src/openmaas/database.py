@@ -48,13 +48,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A view of one moment. It never waits for writers, nor they for it."""
-        with _translated(), self._reading.connect() as connection:
+        with translated(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """All or nothing; one at a time on SQLite, from its first statement on."""
-        with _translated(), self.engine.begin() as connection:
+        with translated(), self.engine.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -62,7 +62,11 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """
+    Raises:
+        StorageFull, StorageUnavailable: in place of SQLAlchemy's errors of a database that is away.
+    """
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
@@ -171,4 +175,5 @@ def _pragmas(connection: sqlite.Connection, _: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA wal_autocheckpoint=4000")  # pages; most are written many times over
     cursor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import time
@@ -151,7 +152,11 @@ def _allowed(caller: Caller, endpoint: Endpoint) -> Caller:
 
 def request_id() -> str:
     """Unique, and growing with time: the ledger's rows are then appended, not strewn about."""
-    return f"req_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+    return f"req_{time.time_ns() // 1_000_000:012x}{_OF_PROCESS}{next(_counter):06x}"
+
+
+_OF_PROCESS = secrets.token_hex(6)
+_counter = itertools.count()
 
 
 def wire_of(path: str) -> Wire:

@@ -105,10 +105,7 @@ class Ticket:
         if failing is not None:
             raise failing
         if not self._account.bounded:
-            if not self._entered:
-                self._entered = True
-                for meter in self._meters:
-                    meter.enter()
+            self._entered = True
             return NONE
         need = self._amounts(model, worst, requests=0 if self._entered else 1)
         self._check(need)
@@ -187,7 +184,8 @@ class Ticket:
             held = Amounts(*map(sum, zip(*self._reserved, strict=True)))
         for meter in self._meters:
             meter.settle(held, used)
-        self._leave()
+        if self._account.bounded:
+            self._leave()
         if not rows:
             return
         ledger = self._admission.ledger
@@ -211,13 +209,13 @@ class Ticket:
         rows: list[Row] = []
         billed = outcome in BILLED
         total = Amounts(requests=1) if billed else NONE
-        for part, ((model, version), calls) in enumerate(self._by_model().items()):
-            usage = add(call.delivered if outcome == "cut" else call.usage for call in calls)
-            if not billed:
-                usage = NOTHING
+        for part, ((model, version), calls) in enumerate(self._by_model()):
+            usage = NOTHING
+            if billed:
+                usage = add([call.delivered if outcome == "cut" else call.usage for call in calls])
             price = self._admission.prices.of(model)
             cost = price.cost(usage, requests=1 if part == 0 else 0) if billed else 0
-            begun = min((c.dispatched for c in calls if c.dispatched is not None), default=now)
+            begun = calls[0].dispatched or now
             row = Row(
                 self._request, part, time_ms, caller.tenant, caller.project, caller.key,
                 model, version, self.task, self.priority, outcome,
@@ -230,14 +228,13 @@ class Ticket:
             total = Amounts(total.requests, total.tokens + tokens, total.money + cost)
         return rows, total
 
-    def _by_model(self) -> dict[tuple[str, str], list[Call]]:
+    def _by_model(self) -> Iterable[tuple[tuple[str, str], list[Call]]]:
         if len(self._calls) == 1:
-            call = self._calls[0]
-            return {(call.model, call.version): [call]}
+            return (((self._calls[0].model, self._calls[0].version), self._calls),)
         found: dict[tuple[str, str], list[Call]] = {}
         for call in self._calls:
             found.setdefault((call.model, call.version), []).append(call)
-        return found
+        return found.items()
 
     # --- reservations and places ----------------------------------------------------------------
 
@@ -307,9 +304,8 @@ class Ticket:
             meter.leave()
 
 
-def add(usages: Iterable[Usage]) -> Usage:
+def add(all_: list[Usage]) -> Usage:
     """Their sum."""
-    all_ = list(usages)
     if len(all_) == 1:
         return all_[0]
     return Usage(

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 5.0  # that a finished request waits for a database that is away
 SWEEP_SECONDS = 0.25
 RESPAWN_SECONDS = 0.2
-AT_ONCE = 32  # rows that are worth a commit
+AT_ONCE = 16  # rows that are worth a commit
 PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 

@@ -18,12 +18,13 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
 
-from openmaas.database import Database, connect
+from openmaas.database import Database, connect, translated
 from openmaas.errors import OpenMaaSError
 from openmaas.tenancy.ledger_rows import Row, Statements
 
@@ -74,6 +75,7 @@ class Writer:
         self._decode = msgspec.msgpack.Decoder(list[Entry]).decode
         self._received = bytearray()
         self._gone = False  # the gateway is
+        self._connection: sa.Connection | None = None
 
     def run(self) -> None:
         """Returns when the gateway is gone and everything is written."""
@@ -131,7 +133,7 @@ class Writer:
         # Of two entries of a request the later one revises the earlier.
         last = {entry.rows[0].request: entry.rows for entry in group}
         try:
-            with self._database.write() as connection:
+            with self._writing() as connection:
                 rows = [row for rows in last.values() for row in rows]
                 self._statements.replace(connection, again, rows)
         except sa.exc.DBAPIError:
@@ -145,6 +147,22 @@ class Writer:
             if key is not None:
                 rows = [row._replace(idempotency=None) for row in entry.rows]
                 self._write([msgspec.structs.replace(entry, rows=rows)], tried)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction on the one connection that is kept open."""
+        try:
+            with translated():
+                if self._connection is None:
+                    self._connection = self._database.engine.connect()
+                with self._connection.begin():
+                    yield self._connection
+        except OpenMaaSError:
+            if self._connection is not None:
+                self._connection.invalidate()
+                self._connection.close()
+                self._connection = None
+            raise
 
     def _tell(self, told: Told) -> None:
         with contextlib.suppress(OSError):  # the gateway is gone: the rows are written all the same
