@@ -47,9 +47,7 @@ class Admission:
         Raises:
             StorageUnavailable, StorageFull: what a caller has used cannot be read.
         """
-        if not self.metered:
-            return Ticket(self, caller, request, task, Account())
-        account = self.meters.known(caller)
+        account = self.meters.known(caller) if self.metered else Account()
         return Ticket(self, caller, request, task, account or await self.meters.of(caller))
 
 
@@ -57,7 +55,7 @@ class Ticket:
     """One request's way through quotas and ledger. ``settle`` ends it, whatever happened."""
 
     __slots__ = (
-        "_account", "_admission", "_calls", "_entered", "_meters", "_request", "_reserved",
+        "_account", "_admission", "_calls", "_entered", "_request", "_reserved",
         "_settled", "_started", "caller", "idempotency", "priority", "task",
     )  # fmt: skip
 
@@ -76,7 +74,6 @@ class Ticket:
         self._admission = admission
         self._request = request
         self._account = account
-        self._meters = account.meters
         self._calls: list[Call] = []
         self._entered = False
         self._settled = False
@@ -104,9 +101,12 @@ class Ticket:
         failing = self._admission.ledger.failing
         if failing is not None:
             raise failing
-        if not self._account.bounded:
+        binding = self._account.binding
+        if not binding:
             self._entered = True
             return NONE
+        for index in range(len(self._calls)):
+            self._shrink(index)
         need = self._amounts(model, worst, requests=0 if self._entered else 1)
         self._check(need)
         if not self._entered:
@@ -117,25 +117,20 @@ class Ticket:
                     self._leave()
                     raise
             self._entered = True
-        for meter in self._meters:
+        for meter in binding:
             meter.reserve(need)
         return need
 
     def release(self, reserved: Amounts) -> None:
         """Nothing came of a call."""
-        if reserved is NONE:
-            return
-        for meter in self._meters:
+        for meter in self._account.binding:
             meter.hold(_minus(reserved))
 
     def follow(self, call: Call, reserved: Amounts) -> None:
-        """Counts a call. What it turns out not to use of its reservation is given back when it
-        ends, the rest when the request does."""
+        """Counts a call. What it turns out not to use of its reservation is given back when the
+        next is made, or the request ends."""
         self._calls.append(call)
         self._reserved.append(reserved)
-        if self._account.bounded:
-            index = len(self._calls) - 1
-            call.ended = lambda: self._shrink(index)
 
     def queue(self, call: Call) -> None:
         """Lets a call wait for its model, if so many may wait.
@@ -143,12 +138,12 @@ class Ticket:
         Raises:
             RateLimited: too many do.
         """
-        if call.dispatched is not None or not self._account.bounded:
+        if call.dispatched is not None:
             return
-        for meter in self._meters:
+        for meter in self._account.binding:
             if meter.queue_full():
                 raise _too_many(meter)
-        for meter in self._meters:
+        for meter in self._account.binding:
             meter.queued += 1
         call.left_queue = self._dispatched
 
@@ -156,8 +151,9 @@ class Ticket:
         """Of requests and of tokens, the limit that has the least left."""
         if not self._account.rated:
             return None, None
-        requests = [meter.requests.rate() for meter in self._meters if meter.requests]
-        tokens = [meter.tokens.rate() for meter in self._meters if meter.tokens]
+        binding = self._account.binding
+        requests = [meter.requests.rate() for meter in binding if meter.requests]
+        tokens = [meter.tokens.rate() for meter in binding if meter.tokens]
         return _tightest(requests), _tightest(tokens)
 
     # --- the end -----------------------------------------------------------------------------
@@ -177,28 +173,30 @@ class Ticket:
             return
         self._settled = True
         for call in self._calls:
-            call.cancel()
+            if not call.done:
+                call.cancel()
         rows, used = self._rows(outcome)
-        held = NONE
-        if self._account.bounded and self._reserved:
-            held = Amounts(*map(sum, zip(*self._reserved, strict=True)))
-        for meter in self._meters:
-            meter.settle(held, used)
-        if self._account.bounded:
-            self._leave()
+        account = self._account
+        for meter in account.meters:
+            meter.use(used)
+        if account.binding:
+            held = Amounts(*map(sum, zip(*self._reserved, strict=True))) if self._calls else NONE
+            for meter in account.binding:
+                meter.settle(held, used)
+                meter.leave()
         if not rows:
             return
         ledger = self._admission.ledger
-        entry = ledger.add(rows)
+        durable = ledger.add(rows)
         if outcome not in BILLED:
             return  # it bills nothing: there is nothing to be sure of before the answer
         try:
-            await entry.durable
+            await durable
         except OpenMaaSError as error:
             if outcome == "ok":
                 ledger.add(self._rows(error.code)[0], tried=True)
-                for meter in self._meters:
-                    meter.settle(NONE, _minus(used))
+                for meter in account.meters:
+                    meter.use(_minus(used))
             raise
 
     def _rows(self, outcome: str) -> tuple[list[Row], Amounts]:
@@ -240,26 +238,28 @@ class Ticket:
 
     def _amounts(self, model: str, usage: Usage, requests: int) -> Amounts:
         tokens = usage.input_tokens + usage.output_tokens
-        cost = self._admission.prices.of(model).cost(usage, requests=requests)
-        return Amounts(requests, tokens, cost)
+        price = self._admission.prices.of(model)
+        return Amounts(requests, tokens, price.cost(usage, requests=requests) if price.id else 0)
 
     def _check(self, need: Amounts) -> None:
-        for meter in self._meters:
+        for meter in self._account.binding:
             refusal = meter.refusal(need)
             if refusal is not None:
                 raise refusal
 
     def _shrink(self, index: int) -> None:
-        """A call ended: what it did not use is free again."""
+        """What a call that ended did not use is free again."""
         call, was = self._calls[index], self._reserved[index]
+        if not call.done:
+            return
         usage = call.delivered if call.usage == NOTHING else call.usage
         kept = self._amounts(call.model, usage, requests=was.requests)
-        for meter in self._meters:
+        for meter in self._account.binding:
             meter.hold(Amounts(*(new - old for new, old in zip(kept, was, strict=True))))
         self._reserved[index] = kept
 
     def _dispatched(self) -> None:
-        for meter in self._meters:
+        for meter in self._account.binding:
             meter.queued -= 1
 
     async def _enter(self, deadline: float) -> bool:
@@ -268,7 +268,7 @@ class Ticket:
         waited = False
         taken: list[Meter] = []
         try:
-            for meter in reversed(self._meters):
+            for meter in reversed(self._account.binding):
                 if meter.full():
                     waited = True
                     await self._wait(meter, deadline)
@@ -282,10 +282,10 @@ class Ticket:
         return waited
 
     async def _wait(self, meter: Meter, deadline: float) -> None:
-        for one in self._meters:
+        for one in self._account.binding:
             if one.queue_full() or meter.quota.queue is None:
                 raise _too_many(one if one.queue_full() else meter)
-        for one in self._meters:
+        for one in self._account.binding:
             one.queued += 1
         place = meter.place()
         try:
@@ -294,13 +294,13 @@ class Ticket:
         except TimeoutError:
             raise DeadlineExceeded("no place became free in time", retry_after=1) from None
         finally:
-            for one in self._meters:
+            for one in self._account.binding:
                 one.queued -= 1
             if not place.cancelled() and place.done() and sys.exc_info()[0] is not None:
                 meter.leave()  # it came too late
 
     def _leave(self) -> None:
-        for meter in self._meters:
+        for meter in self._account.binding:
             meter.leave()
 
 

@@ -17,35 +17,29 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from openmaas.errors import BY_CODE, OpenMaaSError, StorageUnavailable
 from openmaas.tenancy.ledger_rows import Row
 from openmaas.tenancy.ledger_writer import LENGTH, Told, Where, frame
-from openmaas.tenancy.ledger_writer import Entry as Sent
 
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5.0  # that a finished request waits for a database that is away
 SWEEP_SECONDS = 0.25
 RESPAWN_SECONDS = 0.2
-AT_ONCE = 16  # rows that are worth a commit
+AT_ONCE = 32  # rows that are worth a commit
 PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 
-class Entry:
-    """The rows of one request on their way into the ledger."""
+class Pending(NamedTuple):
+    """A request's rows that the writer has not confirmed."""
 
-    __slots__ = ("durable", "id", "rows", "since", "tried")
-
-    def __init__(self, id: int, rows: Sequence[Row], tried: bool) -> None:
-        self.id = id
-        self.rows = rows
-        self.tried = tried
-        self.since = time.monotonic()
-        # An error: not yet, and its request need not wait for it any longer.
-        self.durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    rows: Sequence[Row]
+    # An error: not yet, and its request need not wait for it any longer.
+    durable: asyncio.Future[None]
 
 
 class Ledger:
@@ -61,8 +55,9 @@ class Ledger:
         self.failing: OpenMaaSError | None = None
         self._where = Where(str(folder), url)
         self._next_id = 0
-        self._pending: dict[int, Entry] = {}  # not confirmed, the oldest first
-        self._outbox: list[Sent] = []
+        self._loop: asyncio.AbstractEventLoop
+        self._pending: dict[int, Pending] = {}  # not confirmed, the oldest first
+        self._outbox: list[tuple[int, bool, Sequence[Row]]] = []  # ledger_writer.Entry
         self._tasks: list[asyncio.Task[None]] = []
         self._line: asyncio.Transport | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,6 +66,7 @@ class Ledger:
 
     async def start(self) -> None:
         """Begins to write. A database that is away is waited for."""
+        self._loop = asyncio.get_running_loop()
         await self._spawn()
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._sweep())]
 
@@ -94,22 +90,23 @@ class Ledger:
             self._process.kill()
             self._process.wait()
 
-    def add(self, rows: Sequence[Row], *, tried: bool = False) -> Entry:
-        """Takes a request's rows. Its ``durable`` is done once they are committed, or has the
+    def add(self, rows: Sequence[Row], *, tried: bool = False) -> asyncio.Future[None]:
+        """Takes a request's rows. What is returned is done once they are committed, or has the
         error (StorageFull, StorageUnavailable) for which they could not be for
-        ``PATIENCE_SECONDS``; they are tried on, unless they are revised.
+        ``PATIENCE_SECONDS``; they are tried on, unless others come in their place.
 
         Args:
             tried: other rows of that request were added before, and give way to these.
         """
         self._next_id += 1
-        entry = self._pending[self._next_id] = Entry(self._next_id, rows, tried)
+        durable = self._loop.create_future()
+        self._pending[self._next_id] = Pending(rows, durable)
         if not self._outbox:  # what one turn of the event loop adds leaves together …
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._outbox.append(Sent(entry.id, tried, rows))  # type: ignore[arg-type]
+            self._loop.call_soon(self._flush)
+        self._outbox.append((self._next_id, tried, rows))
         if len(self._outbox) >= AT_ONCE:  # … but the writer need not be idle in a long turn
             self._flush()
-        return entry
+        return durable
 
     # --- the writer ----------------------------------------------------------------------
 
@@ -144,9 +141,9 @@ class Ledger:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            late = time.monotonic() - PATIENCE_SECONDS
+            late = (time.time() - PATIENCE_SECONDS) * 1000
             for entry in self._pending.values():
-                if entry.since > late:
+                if entry.rows[0].time > late:
                     break
                 if not entry.durable.done():
                     self.failing = self.failing or StorageUnavailable(
@@ -160,7 +157,7 @@ class Ledger:
         self._line = line
         line.set_write_buffer_limits(0)  # written at once, not at the end of the turn
         line.write(frame(self._where))
-        self._outbox = [Sent(e.id, True, e.rows) for e in self._pending.values()]  # type: ignore[arg-type]
+        self._outbox = [(id, True, one.rows) for id, one in self._pending.items()]
         self._flush()
 
     def disconnected(self) -> None:

@@ -31,6 +31,8 @@ from openmaas.tenancy.ledger_rows import Row, Statements
 log = logging.getLogger("openmaas.ledger")
 
 GROUP = 500  # rows of one transaction: SQLite takes 32,766 values in a statement
+FEW = 8
+GATHER_SECONDS = 0.0007
 RETRY_SECONDS = 0.25
 LAST_SECONDS = 5.0  # that rows are tried on for after the gateway is gone
 LENGTH = struct.Struct("<I")
@@ -98,8 +100,8 @@ class Writer:
                 tried -= requests
                 del entries[:GROUP]
                 self._tell(Told([entry.id for entry in group]))
-                if len(entries) < GROUP:
-                    entries += self._arrivals(0)
+                # Behind a full group more is to come: together they cost one flush.
+                entries += self._arrivals(GATHER_SECONDS if len(group) > FEW else 0)
 
     def _arrivals(self, wait: float | None) -> list[Entry]:
         """What has come; waits for the first, so long at the most."""

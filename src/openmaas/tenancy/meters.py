@@ -156,19 +156,21 @@ class Meter:
             self.tokens.take(change.tokens)
 
     def settle(self, held: Amounts, used: Amounts) -> None:
-        """What was reserved is used, or what is left of it given back. Call it at the moment
-        that the ledger's row tells, so that both count it in the same day."""
+        """A request is over: what it held is free, but for what it used."""
+        for index, amount in enumerate(held):
+            self._reserved[index] -= amount
+        if self.tokens is not None:
+            self.tokens.take(used.tokens - held.tokens)
+
+    def use(self, used: Amounts) -> None:
+        """Adds to the sums. Call it at the moment that the ledger's row tells, so that both count
+        it in the same day."""
         self._turn()
         sums = self._used
         sums[0] += used[0]
         sums[1] += used[1]
         sums[2] += used[2]
         sums[3] += used[3]
-        if held is not NONE:
-            for index, amount in enumerate(held):
-                self._reserved[index] -= amount
-        if self.tokens is not None:
-            self.tokens.take(used.tokens - held.tokens)
 
     def _turn(self) -> None:
         """Sums of a day or month begin anew with it."""
@@ -250,7 +252,7 @@ class Account(NamedTuple):
     """The meters of a caller's tenant, project and key."""
 
     meters: tuple[Meter, ...] = ()
-    bounded: bool = False  # any of them has a bound
+    binding: tuple[Meter, ...] = ()  # those of them that have a bound
     rated: bool = False  # … one on requests or tokens a minute
 
 
@@ -290,9 +292,10 @@ class Meters:
                     self._by_subject[subject] = Meter(name, quota, sums)
                 elif meter.quota != quota:
                     meter.set(quota)
+            meters = tuple(self._by_subject[subject] for subject in subjects)
             account = Account(
-                tuple(self._by_subject[subject] for subject in subjects),
-                bounded=any(quota != NO_QUOTA for quota in caller.quotas),
+                meters,
+                tuple(meter for meter in meters if meter.quota != NO_QUOTA),
                 rated=any(
                     quota.requests_per_minute or quota.tokens_per_minute for quota in caller.quotas
                 ),
