@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import select
 import signal
 import socket
@@ -174,6 +175,8 @@ class Writer:
 def main(descriptor: int) -> None:
     """Writes until the gateway is gone."""
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)  # no core file, no ptrace by its own user
+    # Woken by the gateway, it must not push the gateway off its core.
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with its gateway, after it
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
