@@ -17,7 +17,17 @@ import uvloop
 from openmaas.config import Settings
 from openmaas.database import Database, open_database
 from openmaas.errors import ConfigurationError
-from openmaas.gateway import huggingface, kserve, open_inference, openai, openapi, operations, tasks
+from openmaas.gateway import (
+    huggingface,
+    kserve,
+    open_inference,
+    openai,
+    openapi,
+    operations,
+    tasks,
+    tenants,
+    usage,
+)
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.server import Server
 from openmaas.placement.local import LocalPlacement
@@ -73,6 +83,7 @@ def build_server(settings: Settings, store: Store) -> Server:
         telemetry,
         settings.fairness,
     )
+    meters = Meters(store.database)
     table: list[Endpoint] = []
     table += operations.endpoints(telemetry, lambda: openapi.document(table))
     table += openai.endpoints()
@@ -80,12 +91,14 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += kserve.endpoints()
     table += tasks.endpoints()
     table += huggingface.endpoints()
+    table += tenants.endpoints(store.tenants, store.keys)
+    table += usage.endpoints(store.database, store.prices, meters, settings.currency)
     return Server(
         table,
         access=Access(store.database, settings.admin_key, changed=store.prices.load),
         admission=Admission(
             Ledger(settings.data_path, settings.database_url),
-            Meters(store.database),
+            meters,
             store.prices,
             metered=settings.tenancy,
         ),

@@ -25,4 +25,5 @@ class Endpoint:
     scope: Scope | None = "inference"  # None: no key asked
     body: Any = None  # msgspec type of the JSON body
     response: Any = None  # msgspec type of the JSON answer
+    query: tuple[str, ...] = ()  # parameters of the URL; others are refused
     task: str | None = None  # what the ledger calls it; None: nothing is metered

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -52,6 +52,7 @@ class Exchange:
         self.wire: Wire = "openai"
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.path: dict[str, str] = scope.get("path_params", {})
+        self.parameters: dict[str, str] = {}  # of the URL, those that the endpoint takes
         self.started = False  # the answer's first byte is out
         self.status = 0
         self._last_sent = time.monotonic()
@@ -75,6 +76,10 @@ class Exchange:
         """A request header by its lower-case name."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def query(self, name: str) -> str | None:
+        """A parameter of the URL."""
+        return self.parameters.get(name)
 
     # --- reading ---------------------------------------------------------------------
 
@@ -150,6 +155,15 @@ class Exchange:
     async def respond_json(self, value: Any, *, status: int = 200) -> None:
         """Sends a msgspec-encodable value."""
         await self.respond(msgspec.json.encode(value), status=status)
+
+    async def respond_pieces(
+        self, pieces: Iterator[bytes], *, content_type: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Sends what a thread makes piece by piece."""
+        await self._start(200, [(b"content-type", content_type), *headers])
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self.send({"type": "http.response.body", "body": b""})
 
     async def fail(self, error: OpenMaaSError) -> None:
         """Sends an error in the caller's wire format; in a stream that has begun, as its end."""

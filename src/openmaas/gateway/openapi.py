@@ -85,6 +85,10 @@ def _operation(endpoint: Endpoint, schema_of: dict[Any, dict[str, Any]]) -> dict
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(endpoint.path)
     ]
+    parameters += [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        for name in endpoint.query
+    ]
     if endpoint.body is InferBody:
         parameters.append(
             {
@@ -133,7 +137,7 @@ def _statuses(endpoint: Endpoint) -> list[int]:
     if endpoint.scope is None:
         possible -= {401, 403}
     if endpoint.body is None:
-        possible -= {400, 413, 415}
+        possible -= {413, 415}
     return sorted(possible)
 
 

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.routing import Match, Route
 
@@ -65,6 +66,8 @@ class Server:
         try:
             endpoint = self._route(exchange, scope)
             exchange.wire = endpoint.wire
+            if scope["query_string"]:
+                exchange.parameters = _parameters(scope["query_string"], endpoint)
             if endpoint.scope is not None:
                 exchange.caller = await self._authenticate(exchange, endpoint)
             if endpoint.task is not None:
@@ -141,6 +144,24 @@ class Server:
                 "(make one with `openmaas keys create`)"
             )
         return _allowed(caller, endpoint)
+
+
+def _parameters(raw: bytes, endpoint: Endpoint) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=100
+        )
+    except ValueError:
+        raise InvalidRequest("the URL's query is malformed") from None
+    for name, value in pairs:
+        if name not in endpoint.query or len(value) > 256:
+            known = ", ".join(endpoint.query) or "none"
+            raise InvalidRequest(
+                f"no parameter {name[:64]!r} of the URL is known here, or it is too long; "
+                f"there are: {known}",
+                param=name[:64],
+            )
+    return dict(pairs)
 
 
 def _allowed(caller: Caller, endpoint: Endpoint) -> Caller:

@@ -32,6 +32,7 @@ from openmaas.tenancy.quota import (
     began,
     ends,
     field,
+    money,
 )
 
 BILLED = ("ok", "cut")  # outcomes that count
@@ -171,6 +172,18 @@ class Meter:
         sums[1] += used[1]
         sums[2] += used[2]
         sums[3] += used[3]
+
+    def told(self) -> dict[str, dict[str, str]]:
+        """What was used, by period and resource; money in currency units."""
+        self._turn()
+        found: dict[str, dict[str, str]] = {}
+        for period, base in self._bases.items():
+            used = [now - then for now, then in zip(self._used, base, strict=True)]
+            found[period] = {
+                name: money(one) if name == "money" else str(one)
+                for name, one in zip(RESOURCES, used, strict=True)
+            }
+        return found
 
     def _turn(self) -> None:
         """Sums of a day or month begin anew with it."""

@@ -95,3 +95,10 @@ def ends(period: Period, at: datetime.datetime) -> datetime.datetime | None:
     if period == "month":
         return (midnight.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
     return None
+
+
+def money(nano: int) -> str:
+    """Currency units, exact: 12.5, 0.000000001."""
+    whole, rest = divmod(abs(nano), NANO)
+    text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    return f"-{text}" if nano < 0 else text
