@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from openmaas import __version__
-from openmaas.cli import chat, deployments, diagnosis, keys, models, predict, serve, tasks, tenants
+from openmaas.cli import (
+    chat,
+    deployments,
+    diagnosis,
+    keys,
+    models,
+    predict,
+    serve,
+    tasks,
+    tenants,
+    usage,
+)
 from openmaas.cli.screen import fail
 from openmaas.errors import OpenMaaSError
 
@@ -35,6 +46,7 @@ app.add_typer(models.app, name="models", rich_help_panel=REGISTRY)
 app.add_typer(tenants.tenants, name="tenants", rich_help_panel=TENANCY)
 app.add_typer(tenants.projects, name="projects", rich_help_panel=TENANCY)
 app.add_typer(keys.app, name="keys", rich_help_panel=TENANCY)
+usage.register(app, TENANCY)
 chat.register(app, CLIENT)
 tasks.register(app, CLIENT)
 predict.register(app, CLIENT)

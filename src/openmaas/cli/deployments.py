@@ -12,7 +12,7 @@ import typer
 
 from openmaas.cli import folder
 from openmaas.cli.folder import ConfigFile, DataDir
-from openmaas.cli.screen import err, say, size, table
+from openmaas.cli.screen import PUBLIC, err, say, size, table
 from openmaas.errors import ConfigurationError, EngineFailed
 
 if TYPE_CHECKING:
@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 
+Owner = Annotated[
+    str, typer.Option("--tenant", metavar="NAME", help="Whose model. [dim]\\[everybody's][/]")
+]
+
 
 class _How(TypedDict, total=False):
     version: int | None
     runtime: str | None
     options: dict[str, Any] | None
+    tenant: str
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -51,6 +56,7 @@ def deploy(
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the runtime; repeatable.")
     ] = None,
+    tenant: Owner = PUBLIC,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -67,6 +73,7 @@ def deploy(
         version=version,
         runtime=runtime,
         options=_options(option or []),
+        tenant=tenant,
     )
     say_when(chosen)
 
@@ -81,18 +88,18 @@ def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[
     from openmaas.serving import fleet
 
     wanted = fleet.deploy(store.records, store.artifacts, model, **how)
-    say(f"{wanted.model} version {wanted.version} on {wanted.runtime}: {wanted.reason}")
+    say(f"{wanted.label} version {wanted.version} on {wanted.runtime}: {wanted.reason}")
     if folder.running(chosen.data_path) is None:
         return
-    with err.status(f"waiting for {wanted.model}"):
+    with err.status(f"waiting for {wanted.label}"):
         seen = _settled(store, wanted, chosen.limits.load_seconds)
     if seen is None:
-        raise EngineFailed(f"{wanted.model} has been undeployed or deployed anew meanwhile")
+        raise EngineFailed(f"{wanted.label} has been undeployed or deployed anew meanwhile")
     if seen.state != "ready":
         raise EngineFailed(
-            f"{wanted.model} is {seen.state}: {seen.detail or 'see openmaas status'}"
+            f"{wanted.label} is {seen.state}: {seen.detail or 'see openmaas status'}"
         )
-    say(f"{wanted.model} is ready", "green")
+    say(f"{wanted.label} is ready", "green")
 
 
 def say_when(chosen: Settings) -> None:
@@ -105,8 +112,8 @@ def _settled(store: Store, wanted: Deployed, seconds: float) -> Deployed | None:
     """What a server reports of a deployment once it is ready or given up; None: it is gone."""
     until = time.monotonic() + seconds
     while True:
-        all_ = {one.model: one for one in store.records.deployed()}
-        seen = all_.get(wanted.model)
+        all_ = {(one.tenant, one.model): one for one in store.records.deployed()}
+        seen = all_.get((wanted.tenant, wanted.model))
         if seen is None or seen.generation != wanted.generation:
             return None
         done = seen.gateway_pid is not None and seen.state in ("ready", "broken")
@@ -134,11 +141,12 @@ UNDEPLOY_EXAMPLES = "[bold]Example[/]\n\nopenmaas undeploy digits"
 
 def undeploy(
     model: Annotated[str, typer.Argument(help="As `openmaas status` names it.")],
+    tenant: Owner = PUBLIC,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Takes a model down, after its requests in flight; its versions stay on this machine."""
-    folder.open_folder(folder.settings(config, data_dir=data_dir)).records.undeploy(model)
+    folder.open_folder(folder.settings(config, data_dir=data_dir)).records.undeploy(model, tenant)
     say(f"{model} is no longer served")
 
 
@@ -165,13 +173,13 @@ def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     )
     for one in deployed:
         if live and one.detail and one.state != "ready":
-            say(f"{one.model}: {one.detail}", "red" if one.state == "broken" else "yellow")
+            say(f"{one.label}: {one.detail}", "red" if one.state == "broken" else "yellow")
 
 
 def _row(one: Deployed, live: bool) -> list[str]:
     alive = live and one.worker_pid is not None
     return [
-        one.model,
+        one.label,
         str(one.version),
         one.runtime,
         one.state if live else "waiting for a server",

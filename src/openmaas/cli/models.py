@@ -11,8 +11,8 @@ import typer
 
 from openmaas.cli import deployments, folder
 from openmaas.cli.folder import ConfigFile, DataDir
-from openmaas.cli.screen import bars, say, size, table
-from openmaas.errors import ConfigurationError
+from openmaas.cli.screen import PUBLIC, bars, say, size, table
+from openmaas.errors import ConfigurationError, QuotaExhausted
 
 if TYPE_CHECKING:
     from openmaas.app import Store
@@ -25,6 +25,12 @@ app = typer.Typer(help="Pull, push, list, show and remove models.", no_args_is_h
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 Model = Annotated[str, typer.Argument(help="As `openmaas models list` names it.")]
+Owner = Annotated[
+    str,
+    typer.Option(
+        "--tenant", metavar="NAME", help="Whose it is: nobody else sees it. [dim]\\[everybody's][/]"
+    ),
+]
 Deploy = Annotated[bool, typer.Option("--deploy", help="Has it served as well.")]
 
 PULL_EXAMPLES = """[bold]Examples[/]
@@ -97,6 +103,7 @@ def push(
         str, typer.Argument(metavar="PATH", help="A file or folder, or pypi:, hf:, https: …")
     ],
     deploy: Deploy = False,
+    tenant: Owner = PUBLIC,
     task: Annotated[
         str | None,
         typer.Option(help="Refuse it unless it is for: chat, embed, predict or classify."),
@@ -128,7 +135,7 @@ def push(
         if task is not None and manifest.task != task:
             _forget(store, digest)
             raise ConfigurationError(f"{source} is a model for {manifest.task}, not for {task}")
-        have = _register(store, name, digest, manifest, licence)
+        have = _register(store, name, digest, manifest, licence, tenant)
         bar.end(f"version {have.version}, {have.format}, {size(have.size)}")
     if deploy:
         _deploy(chosen, store, [have])
@@ -149,16 +156,16 @@ def list_(
         _list_catalog()
         return
     store = folder.open_folder(folder.settings(config, data_dir=data_dir))
-    served = {one.model: one.version for one in store.records.deployed()}
+    served = {(one.tenant, one.model): one.version for one in store.records.deployed()}
     rows = [
         [
-            one.model,
+            one.label,
             str(one.version),
             one.task,
             one.format,
             size(one.size),
             one.licence,
-            "yes" if served.get(one.model) == one.version else "",
+            "yes" if served.get((one.tenant, one.model)) == one.version else "",
         ]
         for one in store.records.versions()
     ]
@@ -185,15 +192,16 @@ def _list_catalog() -> None:
 def show(
     model: Model,
     version: Annotated[int | None, typer.Option(help="[dim]\\[the newest][/]")] = None,
+    tenant: Owner = PUBLIC,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Shows where a version came from, what it takes and gives, and how it was verified."""
     store = folder.open_folder(folder.settings(config, data_dir=data_dir))
-    one = store.records.version(model, version)
+    one = store.records.version(model, version, tenant)
     manifest = store.artifacts.manifest(one.digest)
     rows = [
-        ["model", f"{one.model} version {one.version}"],
+        ["model", f"{one.label} version {one.version}"],
         ["task", one.task],
         ["format", f"{one.format} ({manifest.architecture})"],
         ["licence", one.licence or "not given"],
@@ -236,12 +244,13 @@ def _verified(manifest: Manifest) -> str:
 def remove(
     model: Model,
     version: Annotated[int | None, typer.Option(help="[dim]\\[all of them][/]")] = None,
+    tenant: Owner = PUBLIC,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Removes a version or a whole model from this machine; a deployed one is refused."""
     store = folder.open_folder(folder.settings(config, data_dir=data_dir))
-    gone = store.records.remove(model, version)
+    gone = store.records.remove(model, version, tenant)
     for digest in gone:
         store.artifacts.remove(digest)
     say(f"{model} is removed" if version is None else f"{model} version {version} is removed")
@@ -249,30 +258,42 @@ def remove(
 
 def _present(store: Store, name: str, sha256: str) -> Version | None:
     """The newest version of a name, if it was made from the very bytes that are wanted."""
-    found = store.records.versions(name)
+    found = store.records.versions(name, PUBLIC)
     if not found or store.artifacts.manifest(found[-1].digest).source_sha256 != sha256:
         return None
     return found[-1]
 
 
 def _register(
-    store: Store, name: str, digest: str, manifest: Manifest, licence: str = ""
+    store: Store,
+    name: str,
+    digest: str,
+    manifest: Manifest,
+    licence: str = "",
+    tenant: str = PUBLIC,
 ) -> Version:
     from openmaas.registry.records import Version
 
-    return store.records.add(
-        Version(
-            model=name,
-            version=0,
-            digest=digest,
-            task=manifest.task,
-            format=manifest.format,
-            source=manifest.source,
-            licence=licence or manifest.licence,
-            size=manifest.size,
-            created=0,
+    most = store.tenants.get(tenant).quota.stored_bytes if tenant else None
+    try:
+        return store.records.add(
+            Version(
+                model=name,
+                version=0,
+                digest=digest,
+                task=manifest.task,
+                format=manifest.format,
+                source=manifest.source,
+                licence=licence or manifest.licence,
+                size=manifest.size,
+                created=0,
+                tenant=tenant,
+            ),
+            most_bytes=most,
         )
-    )
+    except QuotaExhausted:
+        _forget(store, digest)
+        raise
 
 
 def _forget(store: Store, digest: str) -> None:
@@ -283,11 +304,13 @@ def _forget(store: Store, digest: str) -> None:
 
 def _deploy(chosen: Settings, store: Store, pulled: list[Version]) -> None:
     """Has them served; what is served already stays as it is, options included."""
-    served = {one.model: one for one in store.records.deployed()}
+    served = {(one.tenant, one.model): one for one in store.records.deployed()}
     for one in pulled:
-        have = served.get(one.model)
+        have = served.get((one.tenant, one.model))
         if have is not None and have.version == one.version:
-            say(f"{one.model} version {one.version} is deployed on {have.runtime}")
+            say(f"{one.label} version {one.version} is deployed on {have.runtime}")
             continue
-        deployments.deploy_and_report(chosen, store, one.model, version=one.version)
+        deployments.deploy_and_report(
+            chosen, store, one.model, version=one.version, tenant=one.tenant
+        )
     deployments.say_when(chosen)

@@ -22,6 +22,8 @@ from rich.text import Text
 
 from openmaas.errors import ConfigurationError
 
+PUBLIC = ""  # as of ``schema``, which takes long to import
+
 # A pipe has no width; the 80 columns that rich assumes would cut keys and paths.
 _WIDE = 200
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)

@@ -78,7 +78,7 @@ def _greet(url: str, secret: str | None, store: Store) -> None:
     if secret is not None:
         say(f"Admin key     {secret}", "bold")
         say("              It is shown this once; `keys create NAME` makes more.")
-    deployed = {one.model for one in store.records.deployed()}
+    deployed = store.records.deployed()
     if not deployed:
         say(f"No model is deployed yet:  {_command()} models pull --starters --deploy")
         return
@@ -102,7 +102,8 @@ def _suggestions(store: Store, me: str) -> list[str]:
     found: dict[str, str] = {}
     # The echo runtime is a fake for tests: it is shown only where nothing else is there.
     for one in sorted(store.records.deployed(), key=lambda one: one.runtime == "echo"):
-        found.setdefault(store.records.version(one.model, one.version).task, one.model)
+        if not one.tenant:
+            found.setdefault(store.records.version(one.model, one.version).task, one.model)
     commands = []
     if model := found.get("chat"):
         commands.append(f'{me} chat {model} "What is gravity?"')
@@ -125,15 +126,15 @@ def _tell(store: Store) -> None:
     while True:
         deployed = store.records.deployed()
         for one in deployed:
-            if one.model in told or one.gateway_pid != os.getpid():
+            if one.label in told or one.gateway_pid != os.getpid():
                 continue  # what is written there is still an earlier server's
             if one.state == "ready":
-                say(f"✓ {one.model} is ready after {time.monotonic() - began:.1f} s", "green")
+                say(f"✓ {one.label} is ready after {time.monotonic() - began:.1f} s", "green")
             elif one.state == "broken":
-                say(f"✗ {one.model} cannot be served: {one.detail}", "red")
+                say(f"✗ {one.label} cannot be served: {one.detail}", "red")
             else:
                 continue
-            told.add(one.model)
-        if told >= {one.model for one in deployed}:
+            told.add(one.label)
+        if told >= {one.label for one in deployed}:
             return
         time.sleep(WATCH_SECONDS)

@@ -57,6 +57,7 @@ class Exchange:
         self.status = 0
         self._last_sent = time.monotonic()
         self._ticket: Ticket | None = None
+        self._body: bytes | None = None  # read before
         # set by the server before a handler runs
         self.caller: Caller
         self.pipeline: Pipeline
@@ -83,13 +84,24 @@ class Exchange:
 
     # --- reading ---------------------------------------------------------------------
 
+    def detached(self, body: bytes, send: Send) -> Exchange:
+        """The same request, answered to another, whose client never leaves."""
+        other = Exchange(self.scope, _never, send, self.request_id)
+        other.wire, other.path, other.parameters = self.wire, self.path, self.parameters
+        other.caller, other.pipeline, other.limits = self.caller, self.pipeline, self.limits
+        other._ticket, self._ticket = self._ticket, None
+        other._body = body
+        return other
+
     async def body(self) -> bytes:
-        """The whole body, decompressed.
+        """The whole body, decompressed. It can be had once.
 
         Raises:
             PayloadTooLarge: beyond ``limits.body_bytes``, before or after decompression.
             UnsupportedMedia: a Content-Encoding other than gzip or deflate.
         """
+        if self._body is not None:
+            return self._body
         limit = self.limits.body_bytes
         declared = self.header(b"content-length")
         # 18 digits: what is longer is over any limit, and costly to read as a number
@@ -264,7 +276,7 @@ class Exchange:
             OpenMaaSError: what the task raises; Abandoned when nobody waits for it any more.
         """
         task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self._disconnected())
+        gone = asyncio.ensure_future(self.disconnected())
         try:
             await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -300,7 +312,7 @@ class Exchange:
         await self.end_events(DONE)
 
     async def _cancel_when_gone(self, call: Call, *, ping: bool = False) -> None:
-        gone = asyncio.ensure_future(self._disconnected())
+        gone = asyncio.ensure_future(self.disconnected())
         try:
             while not (await asyncio.wait({gone}, timeout=PING_SECONDS))[0]:
                 if ping and time.monotonic() - self._last_sent >= PING_SECONDS:
@@ -310,9 +322,14 @@ class Exchange:
         finally:
             gone.cancel()
 
-    async def _disconnected(self) -> None:
+    async def disconnected(self) -> None:
+        """Returns when the client has gone away."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+
+async def _never() -> MutableMapping[str, Any]:
+    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

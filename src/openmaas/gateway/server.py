@@ -7,7 +7,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,6 +25,7 @@ from openmaas.errors import (
 )
 from openmaas.gateway.endpoint import Endpoint, Wire
 from openmaas.gateway.exchange import Exchange, Receive, Send
+from openmaas.gateway.idempotency import HEADER, Recordings
 from openmaas.serving.admission import Admission, Ticket
 from openmaas.serving.fairness import PRIORITIES
 from openmaas.serving.pipeline import Pipeline
@@ -50,6 +51,7 @@ class Server:
         self._admission = admission
         self._pipeline = pipeline
         self._limits = limits
+        self._recordings = Recordings(admission.billed)
         # Most calls go to few literal paths: those need no pattern matching.
         self._literal = {(e.method, e.path): e for e in endpoints if "{" not in e.path}
         self._patterns = [
@@ -63,16 +65,29 @@ class Server:
         exchange = Exchange(scope, receive, send, request_id())
         exchange.pipeline = self._pipeline
         exchange.limits = self._limits
+        await self._answer(exchange, self._handle(exchange, scope))
+
+    async def _handle(self, exchange: Exchange, scope: MutableMapping[str, Any]) -> None:
+        endpoint = self._route(exchange, scope)
+        exchange.wire = endpoint.wire
+        if scope["query_string"]:
+            exchange.parameters = _parameters(scope["query_string"], endpoint)
+        if endpoint.scope is not None:
+            exchange.caller = await self._authenticate(exchange, endpoint)
+        if endpoint.task is not None:
+            exchange.ticket = await self._ticket(exchange, endpoint.task)
+            key = exchange.header(HEADER)
+            if key is not None:
+                await self._recordings.answer(
+                    exchange, key, lambda inner: self._answer(inner, endpoint.handler(inner))
+                )
+                return
+        await endpoint.handler(exchange)
+
+    async def _answer(self, exchange: Exchange, work: Awaitable[None]) -> None:
+        """Does the work; whatever comes of it, the client gets an answer and the ledger a row."""
         try:
-            endpoint = self._route(exchange, scope)
-            exchange.wire = endpoint.wire
-            if scope["query_string"]:
-                exchange.parameters = _parameters(scope["query_string"], endpoint)
-            if endpoint.scope is not None:
-                exchange.caller = await self._authenticate(exchange, endpoint)
-            if endpoint.task is not None:
-                exchange.ticket = await self._ticket(exchange, endpoint.task)
-            await endpoint.handler(exchange)
+            await work
         except Abandoned:
             await exchange.leave()  # nobody is there to read an answer
         except OpenMaaSError as error:
@@ -81,6 +96,7 @@ class Server:
             await exchange.leave()
             raise
         except Exception:
+            scope = exchange.scope
             log.exception("%s: %s %s failed", exchange.request_id, scope["method"], scope["path"])
             message = f"something broke here; it is in the server's log as {exchange.request_id}"
             await exchange.fail(OpenMaaSError(message))

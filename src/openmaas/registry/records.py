@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from openmaas.database import Database
-from openmaas.errors import Conflict, ModelNotFound
+from openmaas.errors import Conflict, ModelNotFound, QuotaExhausted
 from openmaas.schema import PUBLIC, deployments, versions
 
 
@@ -26,6 +26,10 @@ class Version(msgspec.Struct, frozen=True):
     size: int
     created: int
     tenant: str = PUBLIC  # whose it is
+
+    @property
+    def label(self) -> str:
+        return f"{self.tenant}/{self.model}" if self.tenant else self.model
 
 
 class Deployed(msgspec.Struct, frozen=True):
@@ -44,6 +48,10 @@ class Deployed(msgspec.Struct, frozen=True):
     restarts: int = 0
     tenant: str = PUBLIC
 
+    @property
+    def label(self) -> str:
+        return f"{self.tenant}/{self.model}" if self.tenant else self.model
+
 
 _VERSION = [versions.c[name] for name in Version.__struct_fields__]
 _DEPLOYED = [deployments.c[name] for name in Deployed.__struct_fields__]
@@ -58,9 +66,16 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, version: Version) -> Version:
+    def add(self, version: Version, *, most_bytes: int | None = None) -> Version:
         """Registers an artifact as the model's next version; ``version.version`` is ignored
-        and returned filled. An artifact that is the newest version already is returned as is."""
+        and returned filled. An artifact that is the newest version already is returned as is.
+
+        Args:
+            most_bytes: that the tenant's versions may take on disk.
+
+        Raises:
+            QuotaExhausted: they would take more.
+        """
         with self._database.write() as connection:
             newest = connection.execute(
                 sa.select(*_VERSION)
@@ -70,6 +85,13 @@ class Records:
             ).first()
             if newest is not None and newest.digest == version.digest:
                 return Version(*newest)
+            if most_bytes is not None:
+                total = _size(connection, version.tenant) + version.size
+                if total > most_bytes:
+                    raise QuotaExhausted(
+                        f"tenant {version.tenant} would store {total} bytes; its quota is "
+                        f"stored_bytes={most_bytes}"
+                    )
             number = 1 if newest is None else newest.version + 1
             added = msgspec.structs.replace(version, version=number, created=int(time.time()))
             connection.execute(versions.insert().values(**msgspec.structs.asdict(added)))
@@ -105,10 +127,8 @@ class Records:
 
     def stored_bytes(self, tenant: str) -> int:
         """What a tenant's versions take on disk."""
-        query = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0))
         with self._database.read() as connection:
-            found = connection.execute(query.where(versions.c.tenant == tenant)).scalar_one()
-            return int(found)
+            return _size(connection, tenant)
 
     def remove(self, model: str, number: int | None = None, tenant: str = PUBLIC) -> list[str]:
         """Forgets a version, or all of a model; returns digests that nothing refers to now.
@@ -184,6 +204,11 @@ class Records:
                     restarts=seen.restarts,
                 )
             )
+
+
+def _size(connection: sa.Connection, tenant: str) -> int:
+    query = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0))
+    return int(connection.execute(query.where(versions.c.tenant == tenant)).scalar_one())
 
 
 def _is(table: sa.Table, model: str, tenant: str) -> sa.ColumnElement[bool]:

@@ -50,6 +50,14 @@ class Admission:
         account = self.meters.known(caller) if self.metered else Account()
         return Ticket(self, caller, request, task, account or await self.meters.of(caller))
 
+    async def billed(self, tenant: str, idempotency: str) -> bool:
+        """Whether the ledger has a row for a hash of an Idempotency-Key.
+
+        Raises:
+            StorageUnavailable, StorageFull: the database is away.
+        """
+        return self.metered and await self.meters.billed(tenant, idempotency)
+
 
 class Ticket:
     """One request's way through quotas and ledger. ``settle`` ends it, whatever happened."""
@@ -79,6 +87,11 @@ class Ticket:
         self._settled = False
         self._reserved: list[Amounts] = []  # of each call
         self._started = time.monotonic()
+
+    @property
+    def entered(self) -> bool:
+        """Whether anything was asked of a model."""
+        return self._entered
 
     @property
     def share(self) -> Share:
@@ -219,7 +232,7 @@ class Ticket:
                 model, version, self.task, self.priority, outcome,
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.rows, 0,
                 int((begun - self._started) * 1e6), int((now - begun) * 1e6),
-                price.id, cost, self.idempotency if part == 0 else None,
+                price.id, cost, self.idempotency if part == 0 and billed else None,
             )  # fmt: skip
             rows.append(row)
             tokens = usage.input_tokens + usage.output_tokens

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from openmaas.database import Database
 from openmaas.errors import OpenMaaSError, QuotaExhausted, RateLimited
-from openmaas.schema import usage_days
+from openmaas.schema import usage, usage_days
 from openmaas.tenancy.access import Caller
 from openmaas.tenancy.quota import (
     NANO,
@@ -315,6 +315,18 @@ class Meters:
             )
             self._of_key[caller.key] = caller, account
             return account
+
+    async def billed(self, tenant: str, idempotency: str) -> bool:
+        """Whether a tenant's row with that hash of an Idempotency-Key is in the ledger."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._billed, tenant, idempotency)
+
+    def _billed(self, tenant: str, idempotency: str) -> bool:
+        query = sa.select(usage.c.request).where(
+            usage.c.tenant == tenant, usage.c.idempotency == idempotency
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def _sums(self, subject: Sequence[str]) -> dict[Period, Amounts]:
         of = usage_days.c

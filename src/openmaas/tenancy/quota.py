@@ -72,7 +72,9 @@ def quota(values: object) -> Quota:
     try:
         return msgspec.convert(values, Quota, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"quota: {error}", param="quota") from None
+        known = ", ".join(Quota.__struct_fields__)
+        told = f"; there are: {known}" if "unknown field" in str(error) else ""
+        raise InvalidRequest(f"quota: {error}{told}", param="quota") from None
 
 
 def stored(quota: Quota) -> dict[str, object]:
