@@ -93,6 +93,10 @@ class ServerProcess:
                     return pid
         return None
 
+    def workers(self) -> list[int]:
+        """Children that hold a model: not the ledger's writer."""
+        return [pid for pid in self.children() if b"serving.worker" in _command(pid)]
+
     def children(self) -> list[int]:
         with contextlib.suppress(OSError):
             tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
@@ -119,3 +123,10 @@ def serving(data: Path, **env: str) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.stop()
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

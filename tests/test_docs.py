@@ -90,7 +90,7 @@ def test_every_endpoint_is_told_of_with_its_scope(tmp_path: Path) -> None:
     told = {
         row[0].strip("`"): row[2]
         for row in rows("api.md")
-        if row[0].startswith(("`GET ", "`POST "))
+        if row[0].startswith(("`GET ", "`POST ", "`PATCH ", "`DELETE "))
     }
     real = {f"{e.method} {e.path}": e.scope or "none" for e in server.endpoints}
     assert told == real

@@ -54,7 +54,7 @@ def test_a_new_version_replaces_the_old_one(data: Path) -> None:
         cli(data, "deploy", "digits")
         server.wait_until(lambda: predict(server)["model_version"] == "2", 10)
         old_is_gone = "the old worker has ended"
-        server.wait_until(lambda: len(server.children()) == 1, 10)
+        server.wait_until(lambda: len(server.workers()) == 1, 10)
         assert " ready " in line_of("digits", cli(data, "status")), old_is_gone
 
 

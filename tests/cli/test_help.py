@@ -44,7 +44,12 @@ def test_the_commands_are_those_that_are_promised() -> None:
             *[(task,) for task in ("classify", "sentiment", "summarize", "translate")],
         ],
         *[("models", name) for name in ("pull", "push", "list", "show", "remove")],
-        *[("keys", name) for name in ("create", "list", "revoke")],
+        *[("keys", name) for name in ("create", "list", "quota", "rotate", "revoke")],
+        *[("tenants", name) for name in ("create", "list", "change", "close")],
+        *[("projects", name) for name in ("create", "list", "quota", "close")],
+        *[("usage", name) for name in ("sum", "export", "statement")],
+        *[("prices", name) for name in ("set", "list")],
+        ("audit",),
     }
     assert set(commands()) == promised
 

@@ -100,8 +100,8 @@ def test_hanging_worker_is_killed_after_the_deadline(faulty: ServerProcess) -> N
 
 
 def test_worker_dies_with_its_gateway(patient: ServerProcess) -> None:
-    workers = patient.children()
-    assert len(workers) == 3
+    assert len(patient.workers()) == 3
+    children = patient.children()
     patient.process.kill()
     patient.process.wait(10)
 
@@ -114,7 +114,7 @@ def test_worker_dies_with_its_gateway(patient: ServerProcess) -> None:
 
     deadline = threading.Event()
     for _ in range(200):
-        if all(gone(pid) for pid in workers):
+        if all(gone(pid) for pid in children):
             return
         deadline.wait(0.05)
-    raise AssertionError("workers outlive their gateway")
+    raise AssertionError("children outlive their gateway")

@@ -11,7 +11,7 @@ from tests.processes import ServerProcess
 
 
 def test_sigterm_under_load(patient: ServerProcess) -> None:
-    workers = patient.children()
+    children = patient.children()  # the ledger's writer too
 
     def stream() -> list[str]:
         body = {
@@ -34,4 +34,4 @@ def test_sigterm_under_load(patient: ServerProcess) -> None:
             assert found[-2]["choices"][0]["finish_reason"] == "length"
         assert whole.result(40).json()["usage"]["completion_tokens"] == 60
     assert patient.process.wait(10) == 0
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in children)

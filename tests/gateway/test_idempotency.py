@@ -36,9 +36,7 @@ def body(text: str = "one two three", **more: Any) -> dict[str, Any]:
 
 
 def ask(server: ServerProcess, key: str, asked: dict[str, Any]) -> httpx.Response:
-    return server.client.post(
-        "/v1/chat/completions", json=asked, headers={"Idempotency-Key": key}
-    )
+    return server.client.post("/v1/chat/completions", json=asked, headers={"Idempotency-Key": key})
 
 
 def rows(server: ServerProcess) -> int:

@@ -9,6 +9,7 @@ import pytest
 from openmaas.errors import Abandoned, OpenMaaSError, WorkerFailed
 from openmaas.inference import Chat, Delta, Failure, Finished, Message, Usage
 from openmaas.serving.call import Call
+from openmaas.serving.fairness import Share
 
 REQUEST = Chat(messages=[Message(role="user", content="hi")])
 
@@ -20,6 +21,7 @@ def make(ends: list[OpenMaaSError | None]) -> Call:
         model="m",
         version="1",
         deadline=0,
+        share=Share(),
         finish=lambda _, error: ends.append(error),
     )
 

@@ -223,9 +223,12 @@ def test_several_tokens_a_step_make_one_delta(echo: Echo) -> None:
     generation = generate(echo, chat("a"))
     generation.bind(1, generation.sequences[0])
     tokens = [SampledToken(id) for id in echo.encode("one two three")]
-    assert generation.advance(Step(id=1, tokens=tokens)) == [Delta(text="one two three")]
+    prompt = len(generation.sequences[0].prompt)
+    assert generation.advance(Step(id=1, tokens=tokens)) == [
+        Delta(text="one two three", tokens=5, input_tokens=prompt)
+    ]
     assert generation.advance(Step(id=1, tokens=tokens[:1], finish="stop")) == [
-        Delta(text="one"),
+        Delta(text="one", tokens=1),
         Delta(finish="stop"),
     ]
     assert generation.done
@@ -237,7 +240,7 @@ def test_the_cut_of_a_stop_string_is_told_to_the_engine_once(echo: Echo) -> None
     generation.bind(1, generation.sequences[0])
     tokens = [SampledToken(id) for id in echo.encode("one two three")]
     assert generation.advance(Step(id=1, tokens=tokens)) == [
-        Delta(text="one "),
+        Delta(text="one ", tokens=3, input_tokens=len(generation.sequences[0].prompt)),
         Delta(finish="stop"),
     ]
     assert generation.dropped() == [1]
@@ -255,6 +258,30 @@ def test_text_and_logprobs_of_invalid_bytes(echo: Echo) -> None:
     assert "".join(entry.text for entry in entries) == deltas[0].text
     assert [entry.bytes for entry in entries] == [b"\xff", b"\xf0", b"\x9f", b"a"]
     assert all(isinstance(entry, TokenLogprob) for entry in entries)
+
+
+@pytest.mark.parametrize("stop", [[], ["three"], ["wo th"]])
+@pytest.mark.parametrize("logprobs", [None, 0])
+def test_what_deltas_cover_adds_up_to_the_usage(
+    echo: Echo, stop: list[str], logprobs: int | None
+) -> None:
+    sampling = Sampling(stop=stop, logprobs=logprobs)
+    request = Complete(prompts=["one two", "😀 three"], n=2, sampling=sampling, echo=True)
+    generation = generate(echo, request)
+    for id, part in enumerate(generation.sequences):
+        generation.bind(id, part)
+    deltas = []
+    tokens = [SampledToken(id, -0.5) for id in echo.encode("one two three 😀 four")]
+    for at, token in enumerate(tokens):
+        for id, part in enumerate(generation.sequences):
+            echoed = (
+                [SampledToken(one, -0.5) for one in part.prompt] if part.echo and not at else []
+            )
+            finish = "length" if token is tokens[-1] else None
+            deltas += generation.advance(Step(id=id, tokens=[*echoed, token], finish=finish))
+    assert generation.done
+    assert sum(delta.tokens for delta in deltas) == generation.usage.output_tokens
+    assert sum(delta.input_tokens for delta in deltas) == generation.usage.input_tokens
 
 
 def test_unknown_folder_is_not_looked_at(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from openmaas.client.forms import (
     Translation,
     Usage,
 )
+from openmaas.client.tenants import Tenants
 
 Messages = str | Sequence[Mapping[str, Any]]
 Texts = str | Sequence[str]
@@ -46,6 +47,7 @@ class Client:
     ) -> None:
         self.url = url.rstrip("/")
         self._http = Connection(self.url, api_key, timeout)
+        self.tenants = Tenants(self._http)
         self._inputs: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Client:

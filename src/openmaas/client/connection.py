@@ -26,13 +26,36 @@ class Connection:
     def close(self) -> None:
         self._http.close()
 
-    def answer(self, path: str) -> httpx.Response:
+    def answer(self, path: str, query: Mapping[str, str] | None = None) -> httpx.Response:
         """Whatever is answered, errors too."""
         with connected(self._url):
-            return self._http.get(path)
+            return self._http.get(path, params=query)
 
-    def get(self, path: str) -> Any:
-        return _json(self.answer(path))
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        return _json(self.answer(path, query))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        with connected(self._url):
+            return _json(self._http.patch(path, json=body))
+
+    def delete(self, path: str) -> Any:
+        with connected(self._url):
+            return _json(self._http.delete(path))
+
+    def pieces(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
+        """A long answer as it arrives.
+
+        Raises:
+            StreamBroken: it ended before its end.
+        """
+        with connected(self._url), self._http.stream("GET", path, params=query) as response:
+            if response.is_error:
+                response.read()
+                raise ApiError.of(response)
+            try:
+                yield from response.iter_bytes()
+            except httpx.TransportError as error:
+                raise StreamBroken(f"the answer broke: {error}") from error
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         with connected(self._url):

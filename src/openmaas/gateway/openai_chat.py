@@ -97,7 +97,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prompt_cache_retention": ("in_memory",),
     "reasoning_effort": ("none",),
     "safety_identifier": (),
-    "service_tier": ("auto", "default"),
+    "service_tier": ("auto", "default", "flex"),
     "store": (False,),
     "user": (),
     "verbosity": ("medium",),
@@ -167,6 +167,8 @@ async def chat_completions(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body(), ChatBody)
     usage = include_usage(body)
     neutral = request(body, exchange.limits.schema_depth)
+    if body.service_tier == "flex":
+        exchange.ticket.priority = "batch"
     call = await exchange.pipeline.submit(exchange.ticket, body.model, neutral)
     id = "chatcmpl-" + secrets.token_hex(12)
     created = int(time.time())

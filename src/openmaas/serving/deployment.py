@@ -284,6 +284,8 @@ class Deployment:
         now = time.monotonic()
         if call.dispatched is None:
             self._queue.remove(call)
+        else:
+            self._queue.finished(call)
         if error is None:
             self._done += 1
             self._crashes.clear()

@@ -2,13 +2,13 @@
 
 The Virtual Token Counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024):
 each tenant has a counter of the service that it got, divided by its weight, and the next request
-is the oldest one of the tenant that got the least. A tenant that comes back after a pause is lifted
-to those that are waiting, so that nobody saves up. Within a tenant: first come, first served.
+is the oldest one of the tenant that got the least. A tenant that comes back with nothing waiting
+or running is lifted to those that wait, so that nobody saves up. Within a tenant: first come, first served.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from openmaas.inference import Chat, Complete, Predict, Request, Tokenize
@@ -44,6 +44,7 @@ class FairQueue:
         self._order = order
         self._lanes: dict[Priority, dict[str, deque[Call]]] = {one: {} for one in PRIORITIES}
         self._counters: dict[str, float] = {}
+        self._running: Counter[str] = Counter()  # calls in the worker, by tenant
         self._level = 0.0  # of the counter that was the least at the last dispatch
         self._length = 0
         self._since_batch = 0
@@ -57,7 +58,8 @@ class FairQueue:
         tenant = "" if self._order == "arrival" else share.tenant
         waiting = lane.get(tenant)
         if waiting is None:
-            self._join(tenant)
+            if not self._running[tenant]:
+                self._join(tenant)
             waiting = lane[tenant] = deque()
         waiting.append(call)
         self._length += 1
@@ -73,7 +75,15 @@ class FairQueue:
         self._since_batch = 0 if lane is self._lanes["batch"] else self._since_batch + 1
         tenant = self._least(lane)
         self._level = self._counters.get(tenant, 0.0)
+        self._running[tenant] += 1
         return self._take(lane, tenant, 0)
+
+    def finished(self, call: Call) -> None:
+        """A call that was taken out is over."""
+        tenant = "" if self._order == "arrival" else call.share.tenant
+        self._running[tenant] -= 1
+        if not self._running[tenant]:
+            del self._running[tenant]
 
     def remove(self, call: Call) -> bool:
         """Takes a call out that nobody waits for any more; whether it was there."""
@@ -105,8 +115,10 @@ class FairQueue:
 
     def pass_by(self, share: Share) -> None:
         """A call is dispatched without waiting: nobody waits."""
-        if self._order == "tokens" and share.tenant not in self._counters:
-            self._join(share.tenant)
+        tenant = "" if self._order == "arrival" else share.tenant
+        if not self._running[tenant]:
+            self._join(tenant)
+        self._running[tenant] += 1
 
     def charge(self, call: Call) -> None:
         """Adds what a call got since the last time to its tenant's counter."""
@@ -121,7 +133,7 @@ class FairQueue:
         queued = [self._counters.get(one, 0.0) for lane in self._lanes.values() for one in lane]
         level = min(queued, default=self._level)
         if len(self._counters) >= COUNTERS:
-            here = {one for lane in self._lanes.values() for one in lane}
+            here = {one for lane in self._lanes.values() for one in lane} | self._running.keys()
             self._counters = {one: at for one, at in self._counters.items() if one in here}
         self._counters[tenant] = max(self._counters.get(tenant, 0.0), level)
 
