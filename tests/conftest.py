@@ -47,17 +47,19 @@ def data(digits_only: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(digits_only, tmp_path / "data"))
 
 
-def deploy_echo(data: Path, name: str = "echo", **options: object) -> None:
+def deploy_echo(data: Path, name: str = "echo", tenant: str = "", **options: object) -> None:
     """Deploys the echo runtime under a name, on the bytes of an artifact that it ignores."""
     from openmaas.app import open_store
     from openmaas.config import load
 
     store = open_store(load(None, {}, {"data_dir": str(data)}))
-    if name not in {version.model for version in store.records.versions()}:
+    if (tenant, name) not in {(one.tenant, one.model) for one in store.records.versions()}:
         import msgspec
 
         version = store.records.version("digits")
-        store.records.add(msgspec.structs.replace(version, model=name, task="chat"))
+        echo = msgspec.structs.replace(version, model=name, task="chat", tenant=tenant)
+        store.records.add(echo)
     chosen = {"task": "chat"} | options
     pairs = [part for key, value in chosen.items() for part in ("--option", f"{key}={value}")]
-    cli(data, "deploy", name, "--runtime", "echo", *pairs)
+    owner = ("--tenant", tenant) if tenant else ()
+    cli(data, "deploy", name, "--runtime", "echo", *owner, *pairs)

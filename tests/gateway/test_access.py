@@ -1,66 +1,271 @@
-"""T1 in short form: every route × {no key, bad key, too small a scope}. The routes come from the
-server's own description, so one that is added is tested without a word here."""
+"""T1: every route × {no key, bad, revoked, expired, another tenant's, too small a scope}.
+
+A route that is not in the table fails. Foreign and absent must be indistinguishable.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import httpx
 import pytest
-from tests.processes import ServerProcess, cli
+from tests.conftest import deploy_echo
+from tests.processes import ServerProcess, cli, serving
 
-OPEN = {("GET", "/health"), ("GET", "/openapi.json"), ("GET", "/v2"), ("GET", "/v2/health/live"),
-        ("GET", "/v2/health/ready")}  # fmt: skip
+
+class Route(NamedTuple):
+    """Whose key it takes, and what is sent where the answer depends on whose a thing is."""
+
+    scope: str | None
+    body: Any = None
+
+
+CHAT = {"model": "MODEL", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+INPUT = {"model": "MODEL", "input": "hi"}
+V2 = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+TENANT = "/v1/tenants/{tenant}"
+TABLE = {
+    ("GET", "/health"): Route(None),
+    ("GET", "/openapi.json"): Route(None),
+    ("GET", "/v2"): Route(None),
+    ("GET", "/v2/health/live"): Route(None),
+    ("GET", "/v2/health/ready"): Route(None),
+    ("GET", "/metrics"): Route("admin"),
+    ("POST", "/v1/chat/completions"): Route("inference", CHAT),
+    ("POST", "/v1/completions"): Route("inference", {"model": "MODEL", "prompt": "hi"}),
+    ("POST", "/v1/embeddings"): Route("inference", INPUT),
+    ("POST", "/v1/classify"): Route("inference", INPUT | {"labels": ["a", "b"]}),
+    ("POST", "/v1/sentiment"): Route("inference", INPUT),
+    ("POST", "/v1/summarize"): Route("inference", INPUT),
+    ("POST", "/v1/translate"): Route("inference", INPUT | {"target": "pt"}),
+    ("POST", "/v1/rerank"): Route(
+        "inference", {"model": "MODEL", "query": "a", "documents": ["b"]}
+    ),
+    ("POST", "/v1/tokenize"): Route("inference", INPUT),
+    ("GET", "/v1/models"): Route("inference"),
+    ("GET", "/v1/models/{model}"): Route("inference"),
+    ("POST", "/v1/models/{model}:predict"): Route("inference", {"instances": [[1]]}),
+    ("POST", "/models/{model}"): Route("inference", {"inputs": "hi"}),
+    ("POST", "/models/{model}/pipeline/{task}"): Route("inference", {"inputs": "hi"}),
+    ("POST", "/v2/models/{model}/infer"): Route("inference", V2),
+    ("POST", "/v2/models/{model}/versions/{version}/infer"): Route("inference", V2),
+    **{
+        ("GET", f"/v2/models/{{model}}{version}{what}"): Route("inference")
+        for version in ("", "/versions/{version}")
+        for what in ("", "/ready", "/config", "/stats")
+    },
+    ("GET", "/v2/models/stats"): Route("inference"),
+    ("POST", "/v2/repository/index"): Route("inference", {}),
+    ("POST", "/v2/repository/models/{model}/load"): Route("manage", {}),
+    ("POST", "/v2/repository/models/{model}/unload"): Route("manage", {}),
+    ("GET", "/v1/quota"): Route("inference"),
+    ("GET", "/v1/prices"): Route("inference"),
+    ("POST", "/v1/prices"): Route("admin", {"model": "x", "rates": {}}),
+    ("GET", "/v1/tenants"): Route("admin"),
+    ("POST", "/v1/tenants"): Route("admin", {"id": "acme"}),
+    ("GET", TENANT): Route("manage"),
+    ("PATCH", TENANT): Route("admin", {}),
+    ("DELETE", TENANT): Route("admin"),
+    ("GET", f"{TENANT}/projects"): Route("manage"),
+    ("POST", f"{TENANT}/projects"): Route("manage", {"id": "shop"}),
+    ("GET", f"{TENANT}/projects/{{project}}"): Route("manage"),
+    ("PATCH", f"{TENANT}/projects/{{project}}"): Route("manage", {"quota": {}}),
+    ("DELETE", f"{TENANT}/projects/{{project}}"): Route("manage"),
+    ("GET", f"{TENANT}/keys"): Route("manage"),
+    ("POST", f"{TENANT}/keys"): Route("manage", {"name": "x"}),
+    ("GET", f"{TENANT}/keys/{{key}}"): Route("manage"),
+    ("PATCH", f"{TENANT}/keys/{{key}}"): Route("manage", {"quota": {}}),
+    ("POST", f"{TENANT}/keys/{{key}}/rotate"): Route("manage", {}),
+    ("DELETE", f"{TENANT}/keys/{{key}}"): Route("manage"),
+    **{("GET", f"{TENANT}/{what}"): Route("manage")
+       for what in ("usage", "usage/rows", "usage/export", "statements/{month}", "audit")},
+    **{("GET", f"/v1/{what}"): Route("admin")
+       for what in ("usage", "usage/rows", "usage/export", "audit")},
+}  # fmt: skip
+ROUTES = list(TABLE)
+IDS = [f"{method} {path}" for method, path in ROUTES]
+OF_MODEL = [route for route in ROUTES if "{model}" in route[1] or "MODEL" in str(TABLE[route].body)]
+OF_TENANT = [route for route in ROUTES if "{tenant}" in route[1] and TABLE[route].scope == "manage"]
 
 
 @pytest.fixture(scope="module")
-def routes(server: ServerProcess) -> list[tuple[str, str, bool]]:
-    """(method, path, whether it takes an admin key) of every route."""
-    document = server.client.get("/openapi.json").json()
-    found = []
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            admin = operation.get("x-openmaas-scope") == "admin"
-            found.append((method.upper(), path.replace("{", "").replace("}", ""), admin))
-    assert len(found) > 15
-    return found
+def house(digits_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Tenants acme, which has a model of its own, and other."""
+    data = tmp_path_factory.mktemp("access") / "data"
+    shutil.copytree(digits_only, data)
+    cli(data, "tenants", "create", "acme")
+    cli(data, "tenants", "create", "other")
+    deploy_echo(data)
+    deploy_echo(data, "private", tenant="acme")
+    with serving(data) as server:
+        yield server
 
 
-def test_no_key_and_bad_keys(server: ServerProcess, routes: list[tuple[str, str, bool]]) -> None:
-    keys: list[dict[str, str]] = [
+@pytest.fixture(scope="module")
+def keys(house: ServerProcess) -> dict[str, str]:
+    """Secrets: of each scope, revoked, expired, and of both tenants."""
+    made = {}
+    for tenant in ("acme", "other", "default"):
+        for scope in ("inference", "train", "manage"):
+            body = {"name": scope, "scopes": ["inference", scope]}
+            if scope == "train":
+                body["scopes"] = ["train"]
+            answer = house.client.post(f"/v1/tenants/{tenant}/keys", json=body).json()
+            made[f"{tenant} {scope}"] = answer["secret"]
+    body = {"name": "gone", "scopes": ["inference", "manage", "admin"]}
+    gone = house.client.post("/v1/tenants/default/keys", json=body).json()
+    house.client.delete(f"/v1/tenants/default/keys/{gone['key']['id']}")
+    made["revoked"] = gone["secret"]
+    brief = house.client.post("/v1/tenants/default/keys", json=body | {"expires_in": 1}).json()
+    made["expired"] = brief["secret"]
+    house.wait_until(lambda: time.time() > brief["key"]["expires"], 3)
+    return made
+
+
+def ask(
+    house: ServerProcess, route: tuple[str, str], headers: dict[str, str], **names: str
+) -> httpx.Response:
+    method, path = route
+    given = {"model": "echo", "version": "1", "task": "summarization", "tenant": "default",
+             "project": "default", "key": "key_0", "month": "2026-11"} | names  # fmt: skip
+    url = re.sub(r"{(\w+)}", lambda match: given[match[1]], path)
+    body = TABLE[route].body
+    if isinstance(body, dict) and "model" in body:
+        body = body | {"model": given["model"]}
+    with httpx.Client(base_url=house.url, timeout=30) as client:
+        return client.request(method, url, headers=headers, json=body)
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_every_route_is_in_the_table(house: ServerProcess) -> None:
+    document = house.client.get("/openapi.json").json()
+    real = {
+        (method.upper(), path): operation["x-openmaas-scope"]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert real == {route: row.scope for route, row in TABLE.items()}
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=IDS)
+def test_no_key_and_keys_that_are_no_good(
+    house: ServerProcess, keys: dict[str, str], route: tuple[str, str]
+) -> None:
+    for headers in (
         {},
-        {"Authorization": "Bearer om-wrong"},
-        {"Authorization": f"Basic {server.key}"},
+        bearer("om-wrong"),
+        {"Authorization": f"Basic {house.key}"},
         {"x-api-key": "om-wrong"},
-    ]
-    with httpx.Client(base_url=server.url, timeout=30) as client:
-        for method, path, _ in routes:
-            for headers in keys:
-                answer = client.request(method, path, headers=headers)
-                if (method, path) in OPEN:
-                    assert answer.status_code != 401, (method, path)
-                else:
-                    assert answer.status_code == 401, (method, path, headers, answer.text)
-                    assert "error" in answer.json()
+        bearer(house.key[:-1]),
+        bearer(keys["revoked"]),
+        bearer(keys["expired"]),
+    ):
+        answer = ask(house, route, headers)
+        if TABLE[route].scope is None:
+            assert answer.status_code != 401
+        else:
+            assert answer.status_code == 401, headers
+            assert "error" in answer.json()
 
 
-def test_too_small_a_scope(server: ServerProcess, routes: list[tuple[str, str, bool]]) -> None:
-    line = cli(server.data, "keys", "create", "small", "--scope", "inference")
-    secret = next(word for word in line.split() if word.startswith("om-"))
-    with httpx.Client(base_url=server.url, headers={"x-api-key": secret}, timeout=30) as client:
-        for method, path, admin in routes:
-            answer = client.request(method, path)
-            if admin:
-                assert answer.status_code == 403, (method, path, answer.text)
-            else:
-                assert answer.status_code not in (401, 403), (method, path, answer.text)
+@pytest.mark.parametrize("route", ROUTES, ids=IDS)
+def test_too_small_a_scope(
+    house: ServerProcess, keys: dict[str, str], route: tuple[str, str]
+) -> None:
+    enough = {"inference": ["inference", "manage"], "manage": ["manage"], "admin": []}
+    scope = TABLE[route].scope
+    for name in ("inference", "train", "manage"):
+        answer = ask(house, route, bearer(keys[f"default {name}"]), project="none", model="none")
+        if scope is not None and name not in enough[scope]:
+            assert answer.status_code == 403, name
+            assert scope in answer.text
+        else:
+            assert answer.status_code not in (401, 403), (name, answer.text)
 
 
-def test_request_ids_and_unknown_paths(server: ServerProcess) -> None:
+@pytest.mark.parametrize("route", OF_TENANT, ids=" ".join)
+def test_another_tenant_looks_absent(
+    house: ServerProcess, keys: dict[str, str], route: tuple[str, str]
+) -> None:
+    """Its tenant, its projects and its keys, by their real names."""
+    key = house.client.get("/v1/tenants/acme/keys").json()["data"][0]["id"]
+    foreign = ask(house, route, bearer(keys["other manage"]), tenant="acme", key=key)
+    absent = ask(house, route, bearer(keys["other manage"]), tenant="nope", key=key)
+    assert foreign.status_code == absent.status_code == 404
+    assert foreign.text.replace("acme", "nope") == absent.text
+    if "{key}" in route[1]:  # another's key below one's own tenant
+        foreign = ask(house, route, bearer(keys["other manage"]), tenant="other", key=key)
+        absent = ask(house, route, bearer(keys["other manage"]), tenant="other", key="key_f")
+        assert foreign.status_code == absent.status_code == 404
+        assert foreign.text.replace(key, "key_f") == absent.text
+
+
+@pytest.mark.parametrize("route", OF_MODEL, ids=" ".join)
+def test_another_tenants_model_looks_absent(
+    house: ServerProcess, keys: dict[str, str], route: tuple[str, str]
+) -> None:
+    secret = bearer(keys["other manage"])
+    foreign = ask(house, route, secret, model="private")
+    absent = ask(house, route, secret, model="nothing")
+    assert foreign.status_code == absent.status_code == 404
+    assert foreign.text.replace("private", "nothing") == absent.text
+    own = ask(house, route, bearer(keys["acme inference"]), model="private")
+    assert own.status_code != 404 or "repository" in route[1]
+
+
+def test_lists_hold_what_is_ones_own(house: ServerProcess, keys: dict[str, str]) -> None:
+    def names(who: str) -> set[str]:
+        answer = ask(house, ("GET", "/v1/models"), bearer(keys[who]))
+        return {one["id"] for one in answer.json()["data"]}
+
+    assert names("acme inference") == {"echo", "private"}
+    assert names("other inference") == {"echo"}
+    assert set(house.client.get("/health").json()["models"]) == {"echo"}
+    for path in ("/v2/models/stats", "/v2/repository/index"):
+        method = "POST" if "index" in path else "GET"
+        answer = ask(house, (method, path), bearer(keys["other inference"]))
+        assert "private" not in answer.text
+
+
+def test_a_key_for_some_models_calls_no_others(house: ServerProcess) -> None:
+    body = {"name": "one", "models": ["private"]}
+    secret = house.client.post("/v1/tenants/acme/keys", json=body).json()["secret"]
+    chat = ("POST", "/v1/chat/completions")
+    assert ask(house, chat, bearer(secret), model="private").status_code == 200
+    assert ask(house, chat, bearer(secret), model="echo").status_code == 403
+    listed = ask(house, ("GET", "/v1/models"), bearer(secret)).json()["data"]
+    assert [one["id"] for one in listed] == ["private"]
+
+
+def test_a_manager_gives_no_scope_away_that_it_lacks(
+    house: ServerProcess, keys: dict[str, str]
+) -> None:
+    with httpx.Client(base_url=house.url, headers=bearer(keys["default manage"])) as client:
+        body = {"name": "x", "scopes": ["admin"]}
+        assert client.post("/v1/tenants/default/keys", json=body).status_code == 403
+        made = house.client.post("/v1/tenants/default/keys", json=body).json()["key"]["id"]
+        path = f"/v1/tenants/default/keys/{made}"
+        assert client.post(f"{path}/rotate").status_code == 403
+        assert client.patch(path, json={"quota": {}}).status_code == 403
+        assert client.delete(path).status_code == 403
+        assert client.delete("/v1/tenants/default").status_code == 403
+
+
+def test_request_ids_and_unknown_paths(house: ServerProcess) -> None:
     for path in ("/", "/nothing", "/v1/nothing", "/v2/nothing", "/v1/chat/completions/x"):
-        answer = server.client.get(path)
+        answer = house.client.get(path)
         assert answer.status_code == 404
         assert answer.headers["x-request-id"].startswith("req_")
         assert "error" in answer.json()
-    answer = server.client.get("/v1/chat/completions")
+    answer = house.client.get("/v1/chat/completions")
     assert answer.status_code == 405
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert "POST" in answer.json()["error"]["message"]

@@ -204,23 +204,27 @@ class Routes:
     async def change_key(self, exchange: Exchange) -> None:
         body = exchange.decode(await exchange.body(), QuotaChange)
         id, tenant = exchange.path["key"], own(exchange)
+        await self._may_touch(exchange, id, tenant)
         changed = await thread(self._keys.change, id, by(exchange), quota=body.quota, tenant=tenant)
         await exchange.respond_json(changed)
 
     async def rotate_key(self, exchange: Exchange) -> None:
         body = exchange.decode(await exchange.body() or b"{}", RotateBody)
         id, tenant = exchange.path["key"], own(exchange)
-        old = await thread(self._keys.get, id, tenant)
-        self._may_give(exchange, old.scopes)
+        await self._may_touch(exchange, id, tenant)
         rotated = await thread(
             self._keys.rotate, id, by(exchange), overlap=body.overlap, tenant=tenant
         )
         await exchange.respond_json(Secret(*rotated))
 
     async def revoke_key(self, exchange: Exchange) -> None:
-        id = exchange.path["key"]
-        await thread(self._keys.revoke, id, by(exchange), own(exchange))
+        id, tenant = exchange.path["key"], own(exchange)
+        await self._may_touch(exchange, id, tenant)
+        await thread(self._keys.revoke, id, by(exchange), tenant)
         await exchange.respond_json(Closed(id))
+
+    async def _may_touch(self, exchange: Exchange, id: str, tenant: str) -> None:
+        self._may_give(exchange, (await thread(self._keys.get, id, tenant)).scopes)
 
     def _may_give(self, exchange: Exchange, scopes: tuple[str, ...]) -> None:
         for scope in scopes:

@@ -3,7 +3,8 @@
 The Virtual Token Counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024):
 each tenant has a counter of the service that it got, divided by its weight, and the next request
 is the oldest one of the tenant that got the least. A tenant that comes back with nothing waiting
-or running is lifted to those that wait, so that nobody saves up. Within a tenant: first come, first served.
+or running is lifted to those that wait, so that nobody saves up. Within a tenant: first come,
+first served.
 """
 
 from __future__ import annotations
