@@ -22,6 +22,16 @@ if [ $${#missing[@]} -gt 0 ]; then \
 fi
 endef
 
+# PostgreSQL for the tests: its programs alone, no cluster of Debian's own.
+define need_postgres
+@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then \
+  [ $$(id -u) = 0 ] || { echo "missing: sudo apt-get install postgresql"; exit 1; }; \
+  apt-get update -qq && apt-get install -y -qq postgresql-common >/dev/null && \
+  echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf && \
+  apt-get install -y -qq postgresql >/dev/null; \
+fi
+endef
+
 .PHONY: help serve install test check format bench eval-tasks lock clean
 
 help: ## says what there is
@@ -35,6 +45,7 @@ install: .venv/.all ## every extra and the development tools
 
 test: .venv/.all ## sets up all that the tests need, then runs them
 	$(call need,curl)
+	$(call need_postgres)
 	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.all ## lint, format, types, import rule

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import Postgres
 from tests.processes import ServerProcess, cli, serving
 
 STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-en")
@@ -34,6 +35,22 @@ def server(starters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """What makes a test run on SQLite, then on PostgreSQL: ``None``, then a fresh database."""
+    if request.param == "sqlite":
+        return None
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.url(server.database())
+
+
+@pytest.fixture(scope="session")
 def digits_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data folder: ``digits`` pulled, nothing deployed."""
     data = tmp_path_factory.mktemp("digits")
@@ -47,19 +64,30 @@ def data(digits_only: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(digits_only, tmp_path / "data"))
 
 
-def deploy_echo(data: Path, name: str = "echo", tenant: str = "", **options: object) -> None:
+def deploy_echo(
+    data: Path,
+    name: str = "echo",
+    tenant: str = "",
+    database_url: str | None = None,
+    **options: object,
+) -> None:
     """Deploys the echo runtime under a name, on the bytes of an artifact that it ignores."""
     from openmaas.app import open_store
     from openmaas.config import load
 
-    store = open_store(load(None, {}, {"data_dir": str(data)}))
+    settings = {"data_dir": str(data), "database_url": database_url}
+    store = open_store(load(None, {}, settings))
     if (tenant, name) not in {(one.tenant, one.model) for one in store.records.versions()}:
         import msgspec
 
-        version = store.records.version("digits")
+        folder = open_store(load(None, {}, {"data_dir": str(data)}))  # where it was pulled to
+        version = folder.records.version("digits")
         echo = msgspec.structs.replace(version, model=name, task="chat", tenant=tenant)
         store.records.add(echo)
+        folder.database.close()
+    store.database.close()
     chosen = {"task": "chat"} | options
     pairs = [part for key, value in chosen.items() for part in ("--option", f"{key}={value}")]
     owner = ("--tenant", tenant) if tenant else ()
-    cli(data, "deploy", name, "--runtime", "echo", *owner, *pairs)
+    env = {"OPENMAAS_DATABASE_URL": database_url or ""}
+    cli(data, "deploy", name, "--runtime", "echo", *owner, *pairs, **env)

@@ -41,7 +41,7 @@ def worst_case(request: Request, info: ModelInfo) -> Usage:
     if isinstance(request, Complete):
         answer = min(context, request.sampling.max_tokens or 0) * request.n
         return Usage(
-            input_tokens=sum(min(context, _size(one) + 1) for one in request.prompts),
+            input_tokens=sum(min(context, _prompt(one)) for one in request.prompts),
             output_tokens=answer * len(request.prompts),
         )
     if isinstance(request, Loglikelihood):
@@ -78,6 +78,10 @@ def _tools(request: Chat) -> int:
         64 + _size(tool.name) + _size(tool.description or "") + 2 * len(repr(tool.parameters))
         for tool in request.tools
     )
+
+
+def _prompt(text: str | list[int]) -> int:
+    return _size(text) + (1 if isinstance(text, str) else 0)  # raw text begins with one of its own
 
 
 def _size(text: str | list[int]) -> int:

@@ -46,7 +46,8 @@ class Period(msgspec.Struct, frozen=True):
 
 
 def period(since: str | None, until: str | None) -> Period:
-    """From text: 2026-12-31 or 2026-12, which is all of the month. Default: this month.
+    """From text: 2026-12-31 or 2026-12, which is all of the month. Default: this month until
+    today; of ``until`` alone, its own month or day.
 
     Raises:
         InvalidRequest: it is no such date, or ends before it begins.
@@ -54,8 +55,6 @@ def period(since: str | None, until: str | None) -> Period:
     today = datetime.datetime.now(datetime.UTC).date()
     first = _dates(since or until or f"{today:%Y-%m}", "since")[0]
     last = _dates(until, "until")[1] if until else max(today, first)
-    if since and not until:
-        last = _dates(since, "since")[1] if len(since) == 7 else last
     if last < first:
         raise InvalidRequest("until is before since", param="until")
     return Period(first, last)
