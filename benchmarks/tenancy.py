@@ -83,9 +83,7 @@ def predictions(
     rounds.add(name, "paced p99", quantile(paced["ms"], 0.99))
 
 
-def language(
-    rounds: report.Rounds, name: str, url: str, file: Path, key: str, number: int
-) -> None:
+def language(rounds: report.Rounds, name: str, url: str, file: Path, key: str, number: int) -> None:
     with file.open("w") as lines:
         for at in range(STREAMS):
             body = {
