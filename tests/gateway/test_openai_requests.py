@@ -225,7 +225,7 @@ def test_null_asks_for_nothing(name: str) -> None:
     [
         ("store", True),
         ("store", 0),  # not false: nothing is guessed
-        ("service_tier", "flex"),
+        ("service_tier", "priority"),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "x", "format": "wav"}),
         ("metadata", {"a": "b"}),
