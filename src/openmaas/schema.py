@@ -180,3 +180,103 @@ deployments = sa.Table(
     sa.Column("worker_pid", sa.Integer),
     sa.Column("restarts", sa.Integer, nullable=False),
 )
+
+# --- training ------------------------------------------------------------------------------
+
+uploads = sa.Table(  # bytes that arrive in pieces; the file is data_dir/uploads/ID
+    "uploads",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # the caller's file name, never a path of ours
+    sa.Column("size", sa.BigInteger, nullable=False),  # bytes when it is whole
+    sa.Column("sha256", sa.Text),  # that the caller expects
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("touched", sa.BigInteger, nullable=False),  # those long untouched are removed
+)
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # waiting, reading, ready or failed
+    sa.Column("upload", sa.Text, nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("description", sa.JSON(none_as_null=True)),  # training.data.Description, when ready
+    sa.Column("error", sa.JSON(none_as_null=True)),  # {code, message}, when failed
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # on disk
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("finished", sa.BigInteger),
+    sa.Index("datasets_of_tenant", "tenant", "created"),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("spec", sa.JSON, nullable=False),  # training.spec.JobSpec
+    # queued, running, pausing, paused, cancelling, publishing, succeeded, failed, cancelled
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("progress", sa.JSON, nullable=False),  # epoch, epochs, step, metrics …
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("version", sa.Integer),  # of the model, when it is published
+    sa.Column("seconds", sa.Float, nullable=False),  # of compute so far
+    sa.Column("billed", sa.BigInteger, nullable=False),  # seconds that are in the ledger
+    sa.Column("attempts", sa.Integer, nullable=False),  # starts of a trainer
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("started", sa.BigInteger),
+    sa.Column("finished", sa.BigInteger),
+    sa.Index("jobs_of_tenant", "tenant", "created"),
+    sa.Index("jobs_by_state", "state"),
+)
+
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # 1, 2, 3 …
+    sa.Column("time", sa.BigInteger, nullable=False),  # milliseconds
+    sa.Column("kind", sa.Text, nullable=False),  # state, epoch, step, checkpoint, message
+    sa.Column("data", sa.JSON, nullable=False),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),  # what publish registers
+    sa.Column("spec", sa.JSON, nullable=False),  # training.spec.SessionSpec
+    sa.Column("state", sa.Text, nullable=False),  # open, idle (resumable), closed, failed
+    sa.Column("step", sa.BigInteger, nullable=False),  # of its last checkpoint
+    sa.Column("checkpoint", sa.Text),  # the name of its last
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("touched", sa.BigInteger, nullable=False),
+    sa.Index("sessions_of_tenant", "tenant", "created"),
+)
+
+cards = sa.Table(  # how a trained version came to be
+    "cards",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("card", sa.JSON, nullable=False),  # lineage, metrics, confusion, history …
+    sa.Column("curve", sa.LargeBinary),  # the learning curve, PNG
+)
