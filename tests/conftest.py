@@ -73,6 +73,7 @@ def deploy_echo(
 ) -> None:
     """Deploys the echo runtime under a name, on the bytes of an artifact that it ignores."""
     from openmaas.app import open_store
+    from openmaas.audit import By
     from openmaas.config import load
 
     settings = {"data_dir": str(data), "database_url": database_url}
@@ -83,7 +84,7 @@ def deploy_echo(
         folder = open_store(load(None, {}, {"data_dir": str(data)}))  # where it was pulled to
         version = folder.records.version("digits")
         echo = msgspec.structs.replace(version, model=name, task="chat", tenant=tenant)
-        store.records.add(echo)
+        store.records.add(echo, By("test"))
         folder.database.close()
     store.database.close()
     chosen = {"task": "chat"} | options

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from openmaas.audit import By, acts
 from openmaas.database import Database, open_database
 from openmaas.errors import InvalidRequest, NotFound
 from openmaas.tenancy.access import Access
-from openmaas.tenancy.audit import By, acts
 from openmaas.tenancy.keys import Keys, NewKey
 from openmaas.tenancy.tenants import Tenants
 

@@ -87,7 +87,7 @@ def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[
     """
     from openmaas.serving import fleet
 
-    wanted = fleet.deploy(store.records, store.artifacts, model, **how)
+    wanted = fleet.deploy(store.records, store.artifacts, model, folder.me(), **how)
     say(f"{wanted.label} version {wanted.version} on {wanted.runtime}: {wanted.reason}")
     if folder.running(chosen.data_path) is None:
         return
@@ -146,7 +146,9 @@ def undeploy(
     config: ConfigFile = None,
 ) -> None:
     """Takes a model down, after its requests in flight; its versions stay on this machine."""
-    folder.open_folder(folder.settings(config, data_dir=data_dir)).records.undeploy(model, tenant)
+    folder.open_folder(folder.settings(config, data_dir=data_dir)).records.undeploy(
+        model, folder.me(), tenant
+    )
     say(f"{model} is no longer served")
 
 

@@ -19,7 +19,7 @@ from openmaas.errors import ConfigurationError, Conflict
 
 if TYPE_CHECKING:
     from openmaas.app import Store
-    from openmaas.tenancy.audit import By
+    from openmaas.audit import By
 
 DataDir = Annotated[
     str | None,
@@ -45,7 +45,7 @@ def settings(config: Path | None, **overrides: Any) -> Settings:
 
 def me() -> By:
     """Who acts at the command line, for the audit log."""
-    from openmaas.tenancy.audit import By
+    from openmaas.audit import By
 
     try:
         return By(f"{getpass.getuser()} at the command line")

@@ -250,7 +250,7 @@ def remove(
 ) -> None:
     """Removes a version or a whole model from this machine; a deployed one is refused."""
     store = folder.open_folder(folder.settings(config, data_dir=data_dir))
-    gone = store.records.remove(model, version, tenant)
+    gone = store.records.remove(model, folder.me(), version, tenant)
     for digest in gone:
         store.artifacts.remove(digest)
     say(f"{model} is removed" if version is None else f"{model} version {version} is removed")
@@ -289,6 +289,7 @@ def _register(
                 created=0,
                 tenant=tenant,
             ),
+            folder.me(),
             most_bytes=most,
         )
     except QuotaExhausted:

@@ -66,7 +66,7 @@ def serve(
 def _first_key(chosen: Settings, store: Store) -> str | None:
     if not chosen.tenancy or chosen.admin_key is not None or store.keys.list():
         return None
-    from openmaas.tenancy.audit import By
+    from openmaas.audit import By
     from openmaas.tenancy.keys import SCOPES, NewKey
 
     new = NewKey(name="first", scopes=SCOPES)

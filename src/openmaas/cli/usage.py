@@ -208,8 +208,8 @@ def audit(
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Shows who changed tenants, projects, keys and prices, the newest first."""
-    from openmaas.tenancy.audit import acts
+    """Shows who changed tenants, keys, prices, models and deployments, the newest first."""
+    from openmaas.audit import acts
 
     database = folder.open_folder(folder.settings(config, data_dir=data_dir)).database
     rows = [

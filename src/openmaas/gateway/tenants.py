@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from openmaas.audit import By
 from openmaas.errors import NotFound, PermissionDenied
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
-from openmaas.tenancy.audit import By
 from openmaas.tenancy.keys import Key, Keys, NewKey, Scope
 from openmaas.tenancy.quota import Quota
 from openmaas.tenancy.tenants import DEFAULT, Project, Tenant, Tenants

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal, cast
 
 from msgspec import Meta, Struct
 
+from openmaas.audit import Act, acts
 from openmaas.database import Database
 from openmaas.errors import InvalidRequest
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.tenants import by, own, thread
 from openmaas.tenancy import usage
-from openmaas.tenancy.audit import Act, acts
 from openmaas.tenancy.meters import Meters
 from openmaas.tenancy.prices import Prices, Rates
 from openmaas.tenancy.quota import Quota, money

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import Conflict, ModelNotFound, QuotaExhausted
 from openmaas.schema import PUBLIC, deployments, versions
@@ -66,7 +67,7 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, version: Version, *, most_bytes: int | None = None) -> Version:
+    def add(self, version: Version, by: By, *, most_bytes: int | None = None) -> Version:
         """Registers an artifact as the model's next version; ``version.version`` is ignored
         and returned filled. An artifact that is the newest version already is returned as is.
 
@@ -95,6 +96,14 @@ class Records:
             number = 1 if newest is None else newest.version + 1
             added = msgspec.structs.replace(version, version=number, created=int(time.time()))
             connection.execute(versions.insert().values(**msgspec.structs.asdict(added)))
+            by.note(
+                connection,
+                "version.add",
+                f"{added.model}:{added.version}",
+                tenant=added.tenant,
+                digest=added.digest,
+                source=added.source,
+            )
             return added
 
     def versions(self, model: str | None = None, tenant: str | None = None) -> list[Version]:
@@ -130,7 +139,9 @@ class Records:
         with self._database.read() as connection:
             return _size(connection, tenant)
 
-    def remove(self, model: str, number: int | None = None, tenant: str = PUBLIC) -> list[str]:
+    def remove(
+        self, model: str, by: By, number: int | None = None, tenant: str = PUBLIC
+    ) -> list[str]:
         """Forgets a version, or all of a model; returns digests that nothing refers to now.
 
         Raises:
@@ -149,11 +160,13 @@ class Records:
                 which &= versions.c.version == number
             gone = connection.execute(sa.select(versions.c.digest).where(which)).scalars().all()
             connection.execute(versions.delete().where(which))
+            what = model if number is None else f"{model}:{number}"
+            by.note(connection, "version.remove", what, tenant=tenant)
             kept = set(connection.execute(sa.select(versions.c.digest)).scalars())
             return [digest for digest in dict.fromkeys(gone) if digest not in kept]
 
     def deploy(
-        self, version: Version, runtime: str, reason: str, options: dict[str, Any]
+        self, version: Version, by: By, runtime: str, reason: str, options: dict[str, Any]
     ) -> Deployed:
         """Writes down that a version is wanted; servers act on it within a second."""
         which = _is(deployments, version.model, version.tenant)
@@ -170,9 +183,18 @@ class Records:
             )
             connection.execute(deployments.delete().where(which))
             connection.execute(deployments.insert().values(**msgspec.structs.asdict(wanted)))
+            by.note(
+                connection,
+                "model.deploy",
+                version.model,
+                tenant=version.tenant,
+                version=version.version,
+                runtime=runtime,
+                options=options,
+            )
             return wanted
 
-    def undeploy(self, model: str, tenant: str = PUBLIC) -> None:
+    def undeploy(self, model: str, by: By, tenant: str = PUBLIC) -> None:
         """
         Raises:
             ModelNotFound: it is not deployed.
@@ -181,6 +203,7 @@ class Records:
             done = connection.execute(deployments.delete().where(_is(deployments, model, tenant)))
             if not done.rowcount:
                 raise ModelNotFound(f"{model!r} is not deployed; see `openmaas status`")
+            by.note(connection, "model.undeploy", model, tenant=tenant)
 
     def deployed(self) -> list[Deployed]:
         query = sa.select(*_DEPLOYED).order_by(deployments.c.model, deployments.c.tenant)

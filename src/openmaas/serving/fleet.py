@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from openmaas.audit import By
 from openmaas.config import Limits
 from openmaas.errors import OpenMaaSError
 from openmaas.placement.base import Placement, WorkerSpec
@@ -78,7 +79,7 @@ class Fleet:
 
     # --- changing ----------------------------------------------------------------------------
 
-    async def load(self, tenant: str, model: str) -> None:
+    async def load(self, tenant: str, model: str, by: By) -> None:
         """Deploys the newest version of a model and returns once it answers.
 
         Raises:
@@ -86,18 +87,20 @@ class Fleet:
             Overloaded: it could not be started.
         """
         if (tenant, model) not in self._serving:
-            await asyncio.to_thread(deploy, self._records, self._artifacts, model, tenant=tenant)
+            await asyncio.to_thread(
+                deploy, self._records, self._artifacts, model, by, tenant=tenant
+            )
             await self._reconcile()
         serving = self._serving[tenant, model]
         await serving.ready(time.monotonic() + self._limits.load_seconds)
 
-    async def unload(self, tenant: str, model: str) -> None:
+    async def unload(self, tenant: str, model: str, by: By) -> None:
         """Takes a model down; requests in flight finish.
 
         Raises:
             ModelNotFound: it is not deployed.
         """
-        await asyncio.to_thread(self._records.undeploy, model, tenant)
+        await asyncio.to_thread(self._records.undeploy, model, by, tenant)
         await self._reconcile()
 
     async def in_registry(self, tenant: str, model: str) -> bool:
@@ -223,6 +226,7 @@ def deploy(
     records: Records,
     artifacts: ArtifactStore,
     model: str,
+    by: By,
     *,
     tenant: str = PUBLIC,
     version: int | None = None,
@@ -237,4 +241,4 @@ def deploy(
     """
     found = records.version(model, version, tenant)
     name, reason = choose(artifacts.manifest(found.digest), runtime)
-    return records.deploy(found, name, reason, options or {})
+    return records.deploy(found, by, name, reason, options or {})

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from openmaas.audit import By
 from openmaas.config import Limits
 from openmaas.errors import (
     InvalidRequest,
@@ -159,7 +160,8 @@ class Pipeline:
             ModelNotFound, Overloaded: see ``Fleet.load``.
             PermissionDenied: it is public, and the caller no administrator.
         """
-        await self.fleet.load(await self._owner(caller, model, self.fleet.in_registry), model)
+        owner = await self._owner(caller, model, self.fleet.in_registry)
+        await self.fleet.load(owner, model, By(caller.key))
 
     async def unload(self, caller: Caller, model: str) -> None:
         """Takes down what ``load`` deploys.
@@ -168,7 +170,8 @@ class Pipeline:
             ModelNotFound: it is not deployed.
             PermissionDenied: it is public, and the caller no administrator.
         """
-        await self.fleet.unload(await self._owner(caller, model, self.fleet.is_deployed), model)
+        owner = await self._owner(caller, model, self.fleet.is_deployed)
+        await self.fleet.unload(owner, model, By(caller.key))
 
     async def _owner(
         self, caller: Caller, model: str, is_there: Callable[[str, str], Awaitable[bool]]

@@ -11,11 +11,11 @@ from typing import Literal, cast
 import msgspec
 import sqlalchemy as sa
 
+from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import InvalidRequest, NotFound
 from openmaas.schema import keys as table
 from openmaas.schema import projects
-from openmaas.tenancy.audit import By
 from openmaas.tenancy.quota import Quota, quota, stored
 from openmaas.tenancy.tenants import DEFAULT
 

@@ -8,11 +8,11 @@ from decimal import Decimal
 import msgspec
 import sqlalchemy as sa
 
+from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import InvalidRequest
 from openmaas.inference import Usage
 from openmaas.schema import prices as table
-from openmaas.tenancy.audit import By
 from openmaas.tenancy.quota import NANO
 
 MILLION = 10**6

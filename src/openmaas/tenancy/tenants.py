@@ -8,10 +8,10 @@ import time
 import msgspec
 import sqlalchemy as sa
 
+from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import Conflict, InvalidRequest, NotFound
 from openmaas.schema import projects, tenants
-from openmaas.tenancy.audit import By
 from openmaas.tenancy.quota import Quota, quota, stored
 
 DEFAULT = "default"  # the tenant, and each tenant's project, that is there from the beginning
