@@ -17,6 +17,7 @@ OpenMaaSError
 ├── DeadlineExceeded          the request's time ran out
 ├── WorkerFailed              the process that held the request died; ``retry_after``
 ├── EngineFailed              the engine refused or broke on this request alone
+├── TrainingFailed            a job or session cannot go on; the message says why
 ├── Abandoned                 the client closed its connection: nobody reads the answer
 ├── StorageFull
 ├── StorageUnavailable        the database is away; ``retry_after``
@@ -115,6 +116,19 @@ class WorkerFailed(OpenMaaSError):
 
 class EngineFailed(OpenMaaSError):
     code = "engine_failed"
+
+
+class TrainingFailed(OpenMaaSError):
+    """
+    Args:
+        cause: a code of its own, as the trainer tells it.
+    """
+
+    code = "training_failed"
+
+    def __init__(self, message: str, *, cause: str = "training_failed") -> None:
+        super().__init__(message)
+        self.code = cause
 
 
 class Abandoned(OpenMaaSError):

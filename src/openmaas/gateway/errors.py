@@ -27,6 +27,9 @@ TABLE: dict[type[OpenMaaSError], tuple[int, str]] = {
     errors.Overloaded: (503, "overloaded"),
     errors.DeadlineExceeded: (503, "server_error"),
     errors.WorkerFailed: (503, "server_error"),
+    errors.TrainingFailed: (400, "invalid_request_error"),
+    errors.ArtifactRefused: (400, "invalid_request_error"),
+    errors.ConversionFailed: (400, "invalid_request_error"),
     errors.StorageFull: (507, "server_error"),
     errors.StorageUnavailable: (503, "server_error"),
 }
