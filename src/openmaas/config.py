@@ -48,6 +48,9 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     fairness: Literal["tokens", "arrival"] = "tokens"  # who is next where callers must wait
     allow_https_sources: bool = False  # let `models pull` fetch https: sources
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    training_jobs: Positive = 1  # that compute at one time; more wait
+    training_threads: Positive | None = None  # of each; None: as many as there are cores
+    training_memory: Positive = 8 << 30  # bytes that each may take
     limits: Limits = Limits()
 
     @property

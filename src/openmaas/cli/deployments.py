@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
-import msgspec
 import typer
 
 from openmaas.cli import folder
 from openmaas.cli.folder import ConfigFile, DataDir
-from openmaas.cli.screen import PUBLIC, err, say, size, table
-from openmaas.errors import ConfigurationError, EngineFailed
+from openmaas.cli.screen import PUBLIC, err, pairs, say, size, table
+from openmaas.errors import EngineFailed
 
 if TYPE_CHECKING:
     from openmaas.app import Store
@@ -72,7 +71,7 @@ def deploy(
         model,
         version=version,
         runtime=runtime,
-        options=_options(option or []),
+        options=pairs(option or [], "--option"),
         tenant=tenant,
     )
     say_when(chosen)
@@ -120,20 +119,6 @@ def _settled(store: Store, wanted: Deployed, seconds: float) -> Deployed | None:
         if done or time.monotonic() > until:
             return seen
         time.sleep(POLL_SECONDS)
-
-
-def _options(pairs: list[str]) -> dict[str, Any]:
-    """``name=value`` with values as JSON where they are, as text otherwise."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ConfigurationError(f"--option {pair!r}: write it as name=value")
-        try:
-            found[name] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            found[name] = value
-    return found
 
 
 UNDEPLOY_EXAMPLES = "[bold]Example[/]\n\nopenmaas undeploy digits"

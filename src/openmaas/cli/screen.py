@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -75,6 +77,24 @@ def duration(text: str) -> int:
     if unit not in units or not (number.isascii() and number.isdigit()) or len(number) > 9:
         raise ConfigurationError(f"{text!r} is no time; write 90s, 15m, 12h or 30d")
     return int(number) * units[unit]
+
+
+def pairs(given: list[str], option: str) -> dict[str, Any]:
+    """``name=value`` with values as JSON where they are, as text otherwise.
+
+    Raises:
+        ConfigurationError: one is no such pair.
+    """
+    found: dict[str, Any] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(f"{option} {pair!r}: write it as name=value")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 class Bars:

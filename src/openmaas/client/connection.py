@@ -67,9 +67,16 @@ class Connection:
         Raises:
             StreamBroken: it ended before its end.
         """
+        return self._followed("POST", path, json={**body, "stream": True})
+
+    def follow(self, path: str, query: Mapping[str, str]) -> Iterator[Any]:
+        """The same of what is asked for by its URL."""
+        return self._followed("GET", path, params=query)
+
+    def _followed(self, method: str, path: str, **what: Any) -> Iterator[Any]:
         with (
             connected(self._url),
-            self._http.stream("POST", path, json={**body, "stream": True}) as response,
+            self._http.stream(method, path, **what) as response,
         ):
             if response.is_error:
                 response.read()

@@ -3,6 +3,7 @@
 ClientError
 ├── ConnectionFailed  nobody answers at the address, or the answer stopped half-way
 ├── StreamBroken      a stream ended without its end mark: what came is not the whole answer
+├── JobFailed         a training job failed or was cancelled
 └── ApiError          the server answered with an error; ``status`` and ``message`` say which
 """
 
@@ -23,6 +24,10 @@ class ConnectionFailed(ClientError):
 
 
 class StreamBroken(ClientError):
+    pass
+
+
+class JobFailed(ClientError):
     pass
 
 
