@@ -128,4 +128,5 @@ class SessionSpec(_Form):
     loss: str | None = None
     optimizer: Optimizer | str | None = None
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    dtype: Literal["float32", "float64"] = "float32"  # of weights and computation
     idle_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0  # then it is put away, resumable
