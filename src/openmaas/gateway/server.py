@@ -7,8 +7,8 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, MutableMapping, Sequence
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from starlette.routing import Match, Route
@@ -34,8 +34,20 @@ from openmaas.tenancy.access import LOCAL, Access, Caller
 log = logging.getLogger(__name__)
 
 
+class Service(Protocol):
+    """What works beside the requests while the server runs."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class Server:
-    """Serves a table of endpoints."""
+    """Serves a table of endpoints.
+
+    Args:
+        services: started in this order after what serves requests, and stopped before it.
+    """
 
     def __init__(
         self,
@@ -45,12 +57,14 @@ class Server:
         admission: Admission,
         pipeline: Pipeline,
         limits: Limits,
+        services: Sequence[Service] = (),
     ) -> None:
         self.endpoints = endpoints
         self._access = access
         self._admission = admission
         self._pipeline = pipeline
         self._limits = limits
+        self._services = services
         self._recordings = Recordings(admission.billed)
         # Most calls go to few literal paths: those need no pattern matching.
         self._literal = {(e.method, e.path): e for e in endpoints if "{" not in e.path}
@@ -108,8 +122,12 @@ class Server:
         self._access.start()
         await ledger.start()
         await fleet.start()
+        for service in self._services:
+            await service.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        for service in reversed(self._services):
+            await service.stop()
         await fleet.stop()
         await ledger.stop()  # what the fleet finished last is written
         await self._access.stop()
