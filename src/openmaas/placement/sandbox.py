@@ -15,6 +15,7 @@ import ctypes
 import os
 import resource
 import runpy
+import signal
 import stat
 import struct
 import sys
@@ -34,7 +35,7 @@ NETWORK = "network-namespace"  # no interface but its own loopback, which is dow
 ENFORCED_VARIABLE = "OPENMAAS_ENFORCED"  # tells the module that was run, comma-separated
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # the same numbers on every architecture
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
 _O_PATH = getattr(os, "O_PATH", 0o10000000)
 
@@ -222,6 +223,7 @@ def main() -> None:
     parser.add_argument("--module", required=True)
     parser.add_argument("arguments", nargs="*")
     asked = parser.parse_args()
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it never outlives whoever watches it
     layers = confine(
         write=asked.write,
         read=asked.read,
