@@ -119,7 +119,11 @@ QUOTAS = [
 ]
 
 
-@pytest.mark.parametrize("level", ["tenant", "project", "key"])
+@pytest.mark.parametrize(
+    ("database_url", "level"),
+    [("sqlite", "tenant"), ("sqlite", "project"), ("sqlite", "key"), ("postgresql", "key")],
+    indirect=["database_url"],
+)
 def test_a_hundred_at_once_on_a_quota_of_fifty(
     data: Path, database_url: str | None, level: str
 ) -> None:
