@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import deploy_echo
+from tests.language_folders import gemma_folder
 from tests.processes import ServerProcess, cli, serving
+
+__all__ = ["gemma_folder"]
 
 
 @pytest.fixture

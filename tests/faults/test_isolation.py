@@ -1,0 +1,83 @@
+"""T2: interleaved requests of several tenants: each answer as alone, and no foreign canary.
+
+Answers are compared byte for byte, numbers too: every engine here computes a row, a text or a
+sequence beside others as alone, within the bounds that ``isolation.py`` tells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.isolation import KINDS, TENANTS, Request, canaries, content, housed, requests_of
+from tests.processes import ServerProcess, cli, serving
+from tests.registry import small_translators
+
+REQUESTS = int(os.environ.get("REQUESTS", "400"))  # `make soak-isolation` takes 10,000
+SEED = 7
+OWN = ["openvino_genai, prefix cache", "llamacpp", "ctranslate2_translation"]
+
+
+@pytest.fixture(scope="module")
+def others(
+    starters: Path, gemma_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A server of what ``server`` has not: a prefix cache, llama.cpp and CTranslate2."""
+    folder = tmp_path_factory.mktemp("isolation")
+    data = Path(shutil.copytree(starters, folder / "data"))
+    small_translators.complete(folder / "marian", "marian")
+    cli(data, "models", "push", "marian", str(folder / "marian"))
+    cli(data, "models", "push", "gemma", str(gemma_folder / "model.gguf"))
+    cli(data, "deploy", "marian")
+    cli(data, "deploy", "gemma", "--option", "threads=1")  # its threads wait by spinning
+    cli(data, "deploy", "smollm2-135m", "--option", "prefix_cache=true")
+    with serving(data) as running:
+        yield running
+
+
+def test_tenants_beside_each_other(server: ServerProcess) -> None:
+    check(server, [kind for kind in KINDS if kind not in OWN])
+
+
+def test_tenants_beside_each_other_in_caches_and_slots(others: ServerProcess) -> None:
+    check(others, OWN)
+
+
+def check(server: ServerProcess, kinds: list[str]) -> None:
+    rng = random.Random(SEED)
+    with housed(server) as house:
+        alone = {}
+        for kind in kinds:
+            asked = requests_of(kind)
+            # The second time: what comes from a cache is rounded otherwise than the first time.
+            for one in asked:
+                house.ask(one)
+            answers = [house.ask(one) for one in asked]
+            alone |= {
+                name(one): content(answer) for one, answer in zip(asked, answers, strict=True)
+            }
+            assert len({str(content(answer)) for answer in answers}) >= len(TENANTS), kind
+            own = sum(one.tenant in canaries(got) for one, got in zip(asked, answers, strict=True))
+            assert not KINDS[kind].says or own > len(asked) / 2, kind  # it would be seen
+        plan = [
+            rng.choice(requests_of(kind))
+            for kind in kinds
+            for _ in range(max(1, REQUESTS * KINDS[kind].share // 100))
+        ]
+        rng.shuffle(plan)
+        differ = []
+        for one, answer in house.interleaved(plan):
+            assert canaries(answer) <= {one.tenant}
+            if content(answer) != alone[name(one)]:
+                differ.append((one, content(answer), alone[name(one)]))
+        assert not differ, f"{len(differ)} of {len(plan)}, such as {differ[0]}"
+
+
+def name(request: Request) -> str:
+    return json.dumps(request)
