@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,24 +27,44 @@ SANDBOX = "openmaas.placement.sandbox"  # run as a program: the registry does no
 SECONDS = 3600.0
 CPU_SECONDS = 4 * 3600
 FILE_BYTES = 256 << 30
+KERAS = ("keras", "keras_classifier", "keras_tabular", "keras_seq2seq")  # kinds
+ROWS = ("rows.npz", "rows.json")  # a trained network's own answers
 LINE = 500  # characters of what it says that are passed on
 
 
 def convert(recognised: Recognised, scratch: Path, progress: Progress) -> Description:
     """Converts what was recognised in ``scratch/source`` to files in ``scratch/out``.
 
+    A trained network, which comes with rows to compare with, is exported by Keras's OpenVINO
+    backend, and by torch only where that fails.
+
     Raises:
         ArtifactRefused: the model is unsafe, damaged or of no kind that can be served.
         ConversionFailed: it could not be converted, or the result differs from the original.
         StorageFull
     """
+    beside = recognised.path if recognised.path.is_dir() else recognised.path.parent
+    if recognised.kind in KERAS and any((beside / name).is_file() for name in ROWS):
+        try:
+            return _once(recognised, scratch, progress, "openvino")
+        except ConversionFailed as error:
+            if importlib.util.find_spec("torch") is None:
+                raise
+            progress(0, None, f"once more, through torch: {error.message}")
+    return _once(recognised, scratch, progress, "torch")
+
+
+def _once(recognised: Recognised, scratch: Path, progress: Progress, backend: str) -> Description:
+    """One process, whose Keras has one backend."""
     job = Job(recognised.kind, str(recognised.path), str(scratch / "out"))
+    (scratch / "result.json").unlink(missing_ok=True)
     for name in ("out", "tmp"):
+        shutil.rmtree(scratch / name, ignore_errors=True)
         (scratch / name).mkdir()
     with open(scratch / "log", "w+b") as log:
         process = subprocess.Popen(
             _command(scratch),
-            env=_environment(scratch),
+            env=_environment(scratch, backend),
             cwd=scratch,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -73,7 +95,7 @@ def _command(scratch: Path) -> list[str]:
     ]
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def _environment(scratch: Path, backend: str) -> dict[str, str]:
     """Nothing of ours but where the program lies: no key, no token, no proxy."""
     return {
         "PYTHONPATH": str(Path(openmaas.__file__).parent.parent),
@@ -83,7 +105,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PATH": "/usr/bin:/bin",
         "HF_HUB_OFFLINE": "1",
-        "KERAS_BACKEND": "torch",
+        "KERAS_BACKEND": backend,
     }
 
 

@@ -13,7 +13,7 @@ from openmaas.registry.artifacts import ArtifactStore, disk_errors, need_space
 from openmaas.registry.catalog import Catalog, Entry
 from openmaas.registry.fetching import Progress, Wanted, silent
 from openmaas.registry.manifest import Manifest
-from openmaas.registry.recognise import recognise
+from openmaas.registry.recognise import Kind, Recognised, recognise
 
 
 def import_model(
@@ -23,11 +23,14 @@ def import_model(
     progress: Progress = silent,
     allow_https: bool = False,
     expect_sha256: str | None = None,
+    recorded: str | None = None,
 ) -> tuple[str, Manifest]:
     """Brings, recognises, converts, verifies and stores a model.
 
     Args:
-        source: see ``sources``; a path stands for a ``file:`` of this machine.
+        source: see ``sources``; a path stands for a ``file:`` of this machine, whose name says
+            nothing: what it is, its content tells.
+        recorded: what the manifest says of where it came from; ``None``: the source.
 
     Returns:
         The artifact's digest and manifest.
@@ -37,7 +40,45 @@ def import_model(
     """
     text = f"file:{source.absolute()}" if isinstance(source, Path) else source
     wanted = Wanted(source=text, sha256=expect_sha256)
-    return _import(wanted, store, progress, allow_https)
+    return _import(wanted, store, progress, allow_https, recorded=recorded)
+
+
+def import_trained(
+    kind: Kind,
+    folder: Path,
+    store: ArtifactStore,
+    *,
+    source: str,
+    licence: str = "",
+    progress: Progress = silent,
+) -> tuple[str, Manifest]:
+    """Converts, verifies and stores what a trainer left in a folder, which stays as it is.
+
+    Args:
+        kind: how the folder is laid out: see the importer of that name.
+        source: what the manifest says of where it came from: ``job:`` and an id, for one.
+
+    Returns:
+        The artifact's digest and manifest.
+
+    Raises:
+        ArtifactRefused: a part is missing, damaged or unsafe.
+        ConversionFailed: the serving form gives other answers than the trained network did.
+        StorageFull
+    """
+    with store.scratch() as scratch, disk_errors():
+        if any(path.is_symlink() for path in folder.rglob("*")):
+            raise ArtifactRefused("The folder has a link in it.")
+        size, sha256 = sources.digest_of_folder(folder)
+        need_space(scratch, 3 * size)
+        place = Path(shutil.copytree(folder, scratch / "source" / "export"))
+        progress(size, size, f"converting from {kind}")
+        inside = place / "model.keras" if kind == "keras" else place
+        description = conversion.convert(Recognised(kind, inside), scratch, progress)
+        progress(size, size, "storing")
+        return store.add(
+            scratch / "out", description, source=source, source_sha256=sha256, licence=licence
+        )
 
 
 def import_entry(
@@ -75,13 +116,14 @@ def _import(
     allow_https: bool,
     entry: Entry | None = None,
     beside: Path = Path(),
+    recorded: str | None = None,
 ) -> tuple[str, Manifest]:
     downloads = store.root / ".downloads"
     with (
         sources.fetched(wanted, downloads, progress=progress, allow_https=allow_https) as fetched,
         store.scratch() as scratch,
     ):
-        source, sha256 = _recorded(wanted.source), fetched.sha256
+        source, sha256 = recorded or _recorded(wanted.source), fetched.sha256
         if entry is not None and entry.head is not None:
             _put_head(entry, beside / entry.head, fetched.path)
             source = f"{source} + file:{entry.head}"

@@ -83,7 +83,7 @@ def meaning(config: Any, logits: int) -> Meaning:
         names = {str(at): f"LABEL_{at}" for at in range(logits)}
     if not isinstance(names, dict) or set(names) != {str(at) for at in range(logits)}:
         raise ArtifactRefused(f"config.json: id2label must name the {logits} logits 0, 1 …")
-    labels = _labels([names[str(at)] for at in range(logits)])
+    labels = check_labels([names[str(at)] for at in range(logits)])
     problem = config.get("problem_type") if isinstance(config, dict) else None
     if problem == "regression" and logits > 1:
         raise ConversionFailed(f"A {CLASSIFIER} for regression on several numbers is not read.")
@@ -105,7 +105,7 @@ def _own(folder: Path, encoder: Encoder) -> Head:
         raise ArtifactRefused(
             f"head.json: activation is one of {', '.join(ACTIVATIONS)}, multi_label true or false."
         )
-    labels = _labels(settings.get("labels"))
+    labels = check_labels(settings.get("labels"))
     if len(labels) < 2:
         raise ArtifactRefused("head.json: a head has two labels or more.")
     return Head(
@@ -131,7 +131,11 @@ def _layers(tensors: SafetensorsFolder, width: int, labels: int) -> list[tuple[A
     return layers
 
 
-def _labels(values: Any) -> list[str]:
+def check_labels(values: Any) -> list[str]:
+    """
+    Raises:
+        ArtifactRefused: it is no list of different texts of a sane length.
+    """
     good = isinstance(values, list) and 0 < len(values) <= MAX_LABELS
     if not good or not all(isinstance(one, str) and 0 < len(one) <= MAX_LABEL for one in values):
         raise ArtifactRefused(

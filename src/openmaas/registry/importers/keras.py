@@ -1,4 +1,9 @@
-"""Keras ``.keras`` → OpenVINO IR, through Keras itself on the torch backend."""
+"""Keras ``.keras`` → OpenVINO IR, through Keras itself.
+
+Beside the archive there may lie ``labels.json``, a list of what its outputs stand for, and, from a
+trainer of ours, ``rows.npz``: held-out rows, an array for each input by its name, and what the
+trained network answered, as ``outputs`` (of several outputs ``outputs_0``, ``outputs_1`` …).
+"""
 
 from __future__ import annotations
 
@@ -11,28 +16,40 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from openmaas.errors import ConversionFailed
-from openmaas.registry.importers import keras_archive, network_check
-from openmaas.registry.manifest import Description, Port
+from openmaas.errors import ArtifactRefused, ConversionFailed
+from openmaas.registry import archives
+from openmaas.registry.importers import keras_archive, keras_export, network_check
+from openmaas.registry.importers.classifier_head import check_labels
+from openmaas.registry.manifest import Description, Port, Verification
+from openmaas.registry.recognise import read_json
 
-OLDEST = (3, 13, 2)  # before it, safe mode could be got round
-MISSING = (
-    "Keras models are converted by Keras and torch, which are not installed (or too old). "
-    'Install the convert extra: pip install "openmaas[convert]"'
-)
+ROWS, LABELS = "rows.npz", "labels.json"
+MAX_ROWS_BYTES = 1 << 30
+COMPARED_ROWS = 256  # at most
 
 
 def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
     """
     Raises:
         ArtifactRefused: the archive names code, links elsewhere, or is damaged.
-        ConversionFailed: the ``convert`` extra is missing, or the export gives other numbers.
+        ConversionFailed: Keras is missing, or the export gives other numbers.
     """
+    labels = read_labels(source.with_name(LABELS))
     model, network, version = exported(source, say)
     inputs, outputs = map(network_check.ports_of, (network.inputs, network.outputs))
+    if labels and not any(port.shape[-1:] in ([len(labels)], [1]) for port in outputs):
+        raise ArtifactRefused(f"labels.json has {len(labels)} labels, the outputs other widths.")
     target = out / "openvino_model.xml"
     openvino.save_model(network, str(target), compress_to_fp16=False)
-    say("comparing it with Keras")
+    rows = source.with_name(ROWS)
+    if rows.is_file():
+        say("comparing it with the trained network")
+        verification = _compare_rows(target, inputs, len(outputs), rows)
+    else:
+        say("comparing it with Keras")
+        verification = network_check.compare(
+            target, inputs, _original(model, inputs), "model.predict of Keras"
+        )
     return Description(
         format="openvino-ir",
         task="predict",
@@ -40,9 +57,8 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
         inputs=inputs,
         outputs=outputs,
         precision="f32",
-        verification=network_check.compare(
-            target, inputs, _original(model, inputs), "model.predict of Keras"
-        ),
+        labels=labels,
+        verification=verification,
         converted_by={"keras": version, "openvino": openvino.__version__},
     )
 
@@ -56,71 +72,58 @@ def exported(source: Path, say: Callable[[str], None]) -> tuple[Any, openvino.Mo
     """
     say("checking the archive")
     if importlib.util.find_spec("h5py") is None:  # comes with Keras; checks the weights before it
-        raise ConversionFailed(MISSING)
+        raise ConversionFailed(keras_export.MISSING)
     archive = keras_archive.checked_copy(source, source.parent)
     say("loading it in Keras")
-    keras = _keras()
-    try:
-        model = keras.saving.load_model(archive, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise ConversionFailed(f"Keras cannot load it: {_first_line(error)}") from None
-    place = source.parent / "exported.xml"
+    model = keras_export.load(archive)
     say("exporting it to OpenVINO")
-    try:
-        model.export(str(place), format="openvino", verbose=False)
-    except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-        raise ConversionFailed(f"Keras cannot export it: {_first_line(error)}") from None
-    network = network_check.read_model(place)
-    _restore_shapes(network, model)
-    _name_ports(network, model)
-    return model, network, str(keras.__version__)
+    return model, keras_export.graph(model, source.parent), keras_export.version()
 
 
-def _keras() -> Any:
-    try:
-        import keras
-        import torch  # noqa: F401  (the backend that exports rightly)
-    except ImportError:
-        raise ConversionFailed(MISSING) from None
-    version = tuple(int(part) for part in keras.__version__.split(".")[:3])
-    if version < OLDEST:
-        raise ConversionFailed(MISSING)
-    return keras
+def read_labels(path: Path) -> list[str]:
+    """
+    Raises:
+        ArtifactRefused: the file is there and no list of different texts.
+    """
+    return check_labels(read_json(path)) if path.is_file() else []
 
 
-def _restore_shapes(network: openvino.Model, model: Any) -> None:
-    """The export leaves every dimension free; what Keras fixes is fixed."""
-    if len(network.inputs) != len(model.inputs):
-        raise ConversionFailed("Keras exported another number of inputs than the model has.")
-    network.reshape(
-        {
-            port: openvino.PartialShape([-1 if side is None else side for side in tensor.shape])
-            for port, tensor in zip(network.inputs, model.inputs, strict=True)
-        }
+def _compare_rows(path: Path, inputs: list[Port], outputs: int, rows: Path) -> Verification:
+    """
+    Raises:
+        ConversionFailed: the graph answers otherwise than the trained network did.
+    """
+    arrays = _read_rows(rows)
+    names = ["outputs"] if outputs == 1 else [f"outputs_{at}" for at in range(outputs)]
+    wanted = sorted([*names, *(port.name for port in inputs)])
+    if sorted(arrays) != wanted:
+        raise ArtifactRefused(f"{ROWS} holds {', '.join(sorted(arrays))}, not {', '.join(wanted)}.")
+    expected = [arrays.pop(name) for name in names]
+    return network_check.compare_with(
+        path, arrays, expected, "the trained network's own answers to held-out rows"
     )
 
 
-def _name_ports(network: openvino.Model, model: Any) -> None:
-    """Keras's own names of inputs and outputs, by which its users know them."""
-    for ports, names in (
-        (network.inputs, _names(model, "input")),
-        (network.outputs, _names(model, "output")),
-    ):
-        if len(ports) == len(names) == len(set(names)):
-            for port, name in zip(ports, names, strict=True):
-                port.set_names({str(name)[:128]})
-    network_check.name_ports(network)
-
-
-def _names(model: Any, end: str) -> list[str]:
-    """Inputs and outputs are named after the layers at the network's ends."""
-    tensors = getattr(model, f"{end}s")
-    return [str(tensor._keras_history.operation.name) for tensor in tensors]
+def _read_rows(path: Path) -> dict[str, NDArray[Any]]:
+    with archives.opened(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_ROWS_BYTES:
+            raise ArtifactRefused(f"{ROWS} is too large.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name][:COMPARED_ROWS] for name in file.files}
+    except (ValueError, OSError, EOFError, IndexError) as error:
+        raise ArtifactRefused(f"{ROWS} is damaged: {str(error)[:200]}") from None
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise ArtifactRefused(f"{ROWS} has not as many rows of each array.")
+    return arrays
 
 
 def _original(
     model: Any, inputs: list[Port]
 ) -> Callable[[network_check.Arrays], list[NDArray[Any]]]:
+    if keras_export.direct():
+        raise ConversionFailed("There is nothing to compare the export with.")
+
     def run(arrays: network_check.Arrays) -> list[NDArray[Any]]:
         given = [arrays[port.name] for port in inputs]
         found = model.predict(given if len(given) > 1 else given[0], verbose=0)
@@ -129,8 +132,3 @@ def _original(
         return [np.asarray(one) for one in (found if isinstance(found, list | tuple) else [found])]
 
     return run
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

@@ -22,7 +22,9 @@ from openmaas.registry.importers import (
     encoder_reference,
     keras,
     keras_classifier_graph,
+    keras_export,
     network_check,
+    text_rows,
 )
 from openmaas.registry.importers.classifier_head import Meaning
 from openmaas.registry.importers.keras_classifier_graph import IDS, MASK, Padding
@@ -83,7 +85,11 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
         context_tokens=context,
         labels=found.labels,
         multi_label=found.multi_label,
-        verification=_verify(network, found, out, context),
+        verification=(
+            text_rows.compare(out, context, found.multi_label, source / text_rows.ROWS)
+            if (source / text_rows.ROWS).is_file()
+            else _verify(network, found, out, context)
+        ),
         converted_by={"keras": version, "openvino": openvino.__version__},
     )
 
@@ -160,6 +166,8 @@ def _tables(model: Any) -> list[int]:
 
 
 def _verify(network: _Network, found: Meaning, out: Path, context: int) -> Verification:
+    if keras_export.direct():
+        raise ConversionFailed("There is nothing to compare the export with.")
     compiled = network_check.compiled(out / "openvino_model.xml")
     ids, mask, _ = encoder_reference.batches(out / "tokenizer.json", context)[0]
     kept = mask.any(1)
@@ -181,7 +189,7 @@ def _verify(network: _Network, found: Meaning, out: Path, context: int) -> Verif
         first = 1 - wanted if network.last else np.zeros_like(wanted)
         wanted = np.concatenate([first, wanted], axis=1)
     if network.last is not None:
-        logits = _probabilities(logits, found.multi_label)
+        logits = text_rows.probabilities(logits, found.multi_label)
     scale = 1.0 if network.last else max(1.0, float(np.abs(wanted).max()))
     worst = float(np.abs(logits - wanted).max())
     if not worst <= TOLERANCE * scale:
@@ -211,8 +219,3 @@ def _predicted(network: _Network, row: NDArray[np.int64]) -> Floats:
             f"Keras cannot run it on a text of {len(row)} tokens: {lines[0][:200]}"
         ) from None
     return np.asarray(found, np.float32)
-
-
-def _probabilities(logits: Floats, multi_label: bool) -> Floats:
-    powers: Floats = np.exp(logits - (0 if multi_label else logits.max(1, keepdims=True)))
-    return powers / (1 + powers) if multi_label else powers / powers.sum(1, keepdims=True)
