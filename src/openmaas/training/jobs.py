@@ -275,7 +275,7 @@ def _get(connection: sa.Connection, id: str, tenant: str | None) -> Job:
 
 
 def _job(row: sa.Row[Any]) -> Job:
-    return msgspec.convert(dict(row._mapping), Job)
+    return msgspec.convert(dict(zip(Job.__struct_fields__, row, strict=True)), Job)
 
 
 def _set(connection: sa.Connection, id: str, state: State, *, finished: bool, **more: Any) -> None:
