@@ -295,7 +295,7 @@ class ModelInfo(Record):
     dimensions: int = 0  # of an embedding
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []
-    labels: list[str] = []  # of a classifier, in the order of its logits
+    labels: list[str] = []  # of a classifier or network, in the order of its numbers
     multi_label: bool = False  # its labels exclude one another not: sigmoid, not softmax
     pairs: bool = False  # it reads pairs of texts, as rerankers do
     source_languages: list[str] = []  # of a translator: its own codes, any into any other …

@@ -43,12 +43,17 @@ class TensorMetadata(Struct):
     shape: list[int]  # −1: free
 
 
-class ModelMetadata(Struct):
+class ModelParameters(Struct):
+    labels: list[str]  # what the outputs' numbers stand for, in their order
+
+
+class ModelMetadata(Struct, omit_defaults=True):
     name: str
     versions: list[str]
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
+    parameters: ModelParameters | None = None  # of networks that name labels
 
 
 class ConfigTensor(Struct):
@@ -156,6 +161,7 @@ async def model_metadata(exchange: Exchange) -> None:
             info.runtime,
             [TensorMetadata(spec.name, spec.datatype, spec.shape) for spec in info.inputs],
             [TensorMetadata(spec.name, spec.datatype, spec.shape) for spec in info.outputs],
+            ModelParameters(info.labels) if info.labels else None,
         )
     )
 

@@ -71,7 +71,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     precision: Literal["f32", "bf16"] | None = None  # to compute in; None: the runtime's choice
     context_tokens: _Count = 0  # prompt + answer; of encoders: input
     dimensions: _Count = 0  # of an embedding
-    labels: list[_Label] = []  # of a classifier, in the order of its logits
+    labels: list[_Label] = []  # of a classifier or network, in the order of its numbers
     multi_label: bool = False  # its labels exclude one another not: sigmoid, not softmax
     pairs: bool = False  # it reads pairs of texts, as rerankers do
     special_tokens: dict[str, str] = {}  # bos_token, eos_token … → text, for chat templates

@@ -70,6 +70,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def labels(manifest: dict[str, Any]) -> list[str]:
+    """What a network's answers stand for; empty where the artifact does not say.
+
+    Raises:
+        ArtifactRefused: it says so in another form than texts.
+    """
+    found = manifest.get("labels", [])
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        raise ArtifactRefused("the artifact's labels are no texts")
+    return found
+
+
 def read_model(folder: Path) -> ov.Model:
     """The network of an artifact: ``openvino_model.xml`` with its ``.bin``, or ``model.onnx``.
 

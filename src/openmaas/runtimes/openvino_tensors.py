@@ -62,16 +62,18 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVinoTensors:
     """
     cpu.known_options(options, OPTIONS)
     threads = cpu.threads_option(options)
-    precision = cpu.precision_option(options, cpu.read_manifest(folder)) or "f32"
+    manifest = cpu.read_manifest(folder)
+    precision = cpu.precision_option(options, manifest) or "f32"
+    labels = cpu.labels(manifest)
     model = cpu.read_model(folder)
     freed = with_free_batch(model)
     if freed is not None:
         network = _compile(freed, threads, precision)
         if rows_are_independent(network):
-            return OpenVinoTensors(network, "rows")
+            return OpenVinoTensors(network, "rows", labels)
     joining: Joining = "row" if is_one_row(model) else "request"
     log.info("rows of this network cannot share a call; each call takes one %s", joining)
-    return OpenVinoTensors(_compile(model, threads, precision), joining)
+    return OpenVinoTensors(_compile(model, threads, precision), joining, labels)
 
 
 def _compile(model: ov.Model, threads: int | None, precision: str) -> Network:
@@ -82,9 +84,13 @@ def _compile(model: ov.Model, threads: int | None, precision: str) -> Network:
 
 
 class OpenVinoTensors:
-    """A ``BatchRuntime`` over one network."""
+    """A ``BatchRuntime`` over one network.
 
-    def __init__(self, network: Network, joining: Joining) -> None:
+    Args:
+        labels: what its outputs' numbers stand for, if the artifact says that.
+    """
+
+    def __init__(self, network: Network, joining: Joining, labels: list[str]) -> None:
         self._network = network
         self._joining = joining
         self._ports = {port.name: port for port in network.inputs}
@@ -101,6 +107,7 @@ class OpenVinoTensors:
             runtime="openvino_tensors",
             inputs=[self._spec(port) for port in network.inputs],
             outputs=[self._spec(port) for port in network.outputs],
+            labels=labels,
         )
 
     def size(self, request: Request) -> int:
