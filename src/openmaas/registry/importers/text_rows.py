@@ -43,13 +43,10 @@ def compare(out: Path, context: int, multi_label: bool, rows: Path) -> Verificat
         ConversionFailed: the graph gives other probabilities.
     """
     known = read(rows)
-    ids = [
-        row.ids for row in _tokenizer(out / "tokenizer.json").encode_batch([r.text for r in known])
-    ]
-    # What is longer, the trainer may have cut anywhere; the service cuts into passages.
+    ids = _ids(out / "tokenizer.json", [row.text for row in known], context)
     kept = [at for at, of_one in enumerate(ids) if 0 < len(of_one) <= context]
     if not kept:
-        raise ConversionFailed("None of the held-out texts fits into what the network reads.")
+        raise ConversionFailed("The held-out texts have no tokens.")
     wanted = np.asarray([_shares(known[at].probabilities) for at in kept], np.float32)
     found = probabilities(_logits(out, [ids[at] for at in kept]), multi_label)
     if found.shape != wanted.shape:
@@ -108,8 +105,15 @@ def _logits(out: Path, texts: list[list[int]]) -> Floats:
     return np.concatenate(parts)
 
 
-def _tokenizer(path: Path) -> Tokenizer:
+def _ids(path: Path, texts: list[str], context: int) -> list[list[int]]:
+    """Tokens of the texts. Longer ones than the context are cut only where all are longer: a
+    service reads those in passages."""
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
+        found = [row.ids for row in tokenizer.encode_batch(texts)]
+        if min(map(len, found)) > context:
+            tokenizer.enable_truncation(context)
+            found = [row.ids for row in tokenizer.encode_batch(texts)]
     except Exception as error:  # the library raises plain Exception on what it cannot read
-        raise ArtifactRefused(f"tokenizer.json cannot be read: {str(error)[:200]}") from None
+        raise ArtifactRefused(f"{path.name} cannot be read: {str(error)[:200]}") from None
+    return found
