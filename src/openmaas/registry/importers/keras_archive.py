@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,50 @@ _OPERATIONS = {
     ),
 }
 _MARKERS = ("__keras_tensor__", "__tuple__")
+# How a network is trained: what a compiled one may name.
+_COMPILED = {
+    "keras.optimizers": frozenset(
+        "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion Nadam RMSprop SGD".split()
+    ),
+    "keras.optimizers.schedules": frozenset(
+        "CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay "
+        "PolynomialDecay".split()
+    ),
+    "keras.losses": frozenset(
+        """
+        BinaryCrossentropy BinaryFocalCrossentropy CategoricalCrossentropy
+        CategoricalFocalCrossentropy CategoricalHinge CosineSimilarity Hinge Huber KLDivergence
+        LogCosh MeanAbsoluteError MeanAbsolutePercentageError MeanSquaredError
+        MeanSquaredLogarithmicError Poisson SparseCategoricalCrossentropy SquaredHinge
+        """.split()
+    ),
+    "keras.metrics": frozenset(
+        """
+        AUC Accuracy BinaryAccuracy BinaryCrossentropy CategoricalAccuracy
+        CategoricalCrossentropy CategoricalHinge CosineSimilarity FalseNegatives FalsePositives
+        Hinge KLDivergence LogCoshError MeanAbsoluteError MeanAbsolutePercentageError
+        MeanSquaredError MeanSquaredLogarithmicError Poisson Precision R2Score Recall
+        RootMeanSquaredError SparseCategoricalAccuracy SparseCategoricalCrossentropy
+        SparseTopKCategoricalAccuracy SquaredHinge TopKCategoricalAccuracy TrueNegatives
+        TruePositives
+        """.split()
+    ),
+}
+_COMPILED_KEYS = ("optimizer", "loss", "metrics", "weighted_metrics")
 
 
-def checked_copy(source: Path, folder: Path) -> Path:
+def checked_copy(
+    source: Path, folder: Path, *, seeds: bool = False, compiled: bool = False
+) -> Path:
     """A new archive in ``folder`` that holds the checked parts of ``source``.
 
+    Args:
+        seeds: keep those of its layers, which are nothing to serving.
+        compiled: keep its optimizer, loss and metrics, if it has any.
+
     Raises:
-        ArtifactRefused: it names anything but plain layers, or its weights are not plain arrays.
+        ArtifactRefused: it names anything but plain layers (and Keras's own optimizers, losses
+            and metrics, if they are kept), or its weights are not plain arrays.
     """
     weights = folder / "model.weights.h5"
     with archives.opened(source) as archive:
@@ -84,8 +122,10 @@ def checked_copy(source: Path, folder: Path) -> Path:
     if not isinstance(config, dict):
         raise ArtifactRefused("The archive's config.json is no object.")
     # How it was trained is nothing to serving, and may name functions.
-    config.pop("compile_config", None)
-    check_config(config)
+    trained = config.pop("compile_config", None)
+    check_config(config, seeds=seeds)
+    if compiled and isinstance(trained, dict):
+        config["compile_config"] = _checked_compile(trained)
     check_weights(weights)
     target = folder / "checked.keras"
     with zipfile.ZipFile(target, "w") as archive:
@@ -96,8 +136,22 @@ def checked_copy(source: Path, folder: Path) -> Path:
     return target
 
 
-def check_config(config: Any) -> None:
+def _checked_compile(trained: dict[str, Any]) -> dict[str, Any]:
+    if trained.get("loss_weights") is not None:
+        raise ArtifactRefused("The archive's compile_config has loss_weights, which is not read.")
+    kept = {key: trained[key] for key in _COMPILED_KEYS if trained.get(key) is not None}
+    check_config(kept, known=_COMPILED)
+    return kept
+
+
+def check_config(
+    config: Any, *, seeds: bool = False, known: Mapping[str, frozenset[str]] = _MODULES
+) -> None:
     """
+    Args:
+        seeds: leave them as they are; else they are zeroed in place.
+        known: modules and their classes that it may name.
+
     Raises:
         ArtifactRefused: a class off the list, or a number or nesting beyond the bounds.
     """
@@ -109,9 +163,13 @@ def check_config(config: Any) -> None:
         if left < 0 or depth > MAX_NESTING:
             raise ArtifactRefused("The archive's config.json is too large or too deep.")
         if isinstance(value, dict):
-            _check_object(value)
+            _check_object(value, seeds, known)
             # shared_object_id is an address in the memory of whoever saved it: a name, no size.
-            inside = (inner for key, inner in value.items() if key != "shared_object_id")
+            inside = (
+                inner
+                for key, inner in value.items()
+                if key != "shared_object_id" and not (seeds and _is_seed(key, inner))
+            )
             pending += [(inner, depth + 1) for inner in inside]
         elif isinstance(value, list):
             pending += [(inner, depth + 1) for inner in value]
@@ -122,8 +180,14 @@ def check_config(config: Any) -> None:
             raise ArtifactRefused(f"The archive's config.json holds the number {value!r:.40}.")
 
 
-def _check_object(value: dict[str, Any]) -> None:
-    if "seed" in value and isinstance(value["seed"], int | float):
+def _is_seed(key: str, value: Any) -> bool:
+    return key == "seed" and type(value) is int and 0 <= value < 1 << 32
+
+
+def _check_object(
+    value: dict[str, Any], seeds: bool, allowed: Mapping[str, frozenset[str]]
+) -> None:
+    if not seeds and "seed" in value and isinstance(value["seed"], int | float):
         value["seed"] = 0
     if "class_name" not in value:
         return
@@ -132,7 +196,7 @@ def _check_object(value: dict[str, Any]) -> None:
     if name in _MARKERS and module is None:
         return
     known = isinstance(module, str) and (
-        name in _MODULES.get(module, ())
+        name in allowed.get(module, ())
         or name in _OPERATIONS.get(module, ())
         or (module in _OPEN_MODULES and isinstance(name, str) and name.isalnum())
     )
@@ -141,6 +205,9 @@ def _check_object(value: dict[str, Any]) -> None:
             f"The archive names {str(module)[:80]}.{str(name)[:80]}, which is not on the list of "
             "plain layers that are loaded here (Lambda and custom classes can run any code). "
             "Build the model from Keras's own layers, or export it to ONNX where you trust it."
+            if allowed is _MODULES
+            else f"The archive was compiled with {str(module)[:80]}.{str(name)[:80]}, which is "
+            "none of Keras's own optimizers, losses and metrics. Name a loss in the fit."
         )
 
 
