@@ -147,6 +147,16 @@ class Training:
         found = self._http.get("/v1/training/jobs", {"limit": str(limit)})["data"]
         return [Job(self._http, one) for one in found]
 
+    def events(self, id: str, *, after: int = 0) -> Iterator[Object]:
+        """What has happened to a job so far."""
+        path = f"/v1/training/jobs/{quote(id, safe='')}/events"
+        while True:
+            page = self._http.get(path, {"after": str(after), "limit": "1000"})
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["data"][-1]["number"]
+
     # --- versions ------------------------------------------------------------------------------
 
     def push(self, model: str, network: Any, *, deploy: bool = False, licence: str = "") -> Object:
