@@ -55,7 +55,7 @@ class Session:
             InvalidRequest, ArtifactRefused: the network, its loss or its data do not fit.
         """
         task = msgspec.json.decode((folder / TASK).read_bytes(), type=SessionTask)
-        return cls(folder, task, open_source(task, folder))
+        return cls(folder, task, open_source(task))
 
     @property
     def step(self) -> int:

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from openmaas.errors import Conflict, InvalidRequest, NotFound
 from openmaas.registry.artifacts import disk_errors
+from openmaas.training.session_task import AUTO
 
-AUTO = "auto"  # the one that the service writes by itself
 MOST = 16  # of others
 SUFFIX = ".safetensors"
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from openmaas.errors import Conflict, DeadlineExceeded, OpenMaaSError, RateLimited, WorkerFailed
 from openmaas.training import session_frames as frames
 from openmaas.training.metering import Clock
-from openmaas.training.session_checkpoints import AUTO
 from openmaas.training.session_frames import Answer, Call
 from openmaas.training.session_process import SessionProcess
 from openmaas.training.session_records import SessionRow
+from openmaas.training.session_task import AUTO
 
 QUEUE = 256  # calls of one session that wait or run
 QUEUE_BYTES = 256 << 20

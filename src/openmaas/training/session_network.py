@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from keras.src.losses.loss import reduce_weighted_values
+from keras.src.losses.losses import LossFunctionWrapper
 from numpy.typing import NDArray
 
 from openmaas.errors import Conflict, InvalidRequest, TrainingFailed
+from openmaas.training.network import arranged
 
 MOST_SHAPES = 64  # of batches, that stay compiled
 
@@ -58,21 +60,19 @@ class SessionNetwork:
 
     Args:
         model: a built Keras network of one output.
-        loss: a name that Keras knows.
+        loss: one of ``fitting.LOSSES``.
 
     Raises:
-        InvalidRequest: no such loss, several outputs, or nothing to train.
+        InvalidRequest: there is nothing to train.
     """
 
     def __init__(self, model: Any, optimizer: Any, loss: str) -> None:
-        if len(model.outputs) != 1:
-            raise InvalidRequest("a session's network has one output", param="network")
         if not model.trainable_variables:
             raise InvalidRequest("the network has no weights to train", param="network")
         self.model = model
         self.optimizer = optimizer
         self.loss_name = loss
-        self._loss = _loss(loss)
+        self._loss = LossFunctionWrapper(keras.losses.get(loss), name=loss)
         optimizer.build(model.trainable_variables)
         self.learning_rate = float(np.asarray(optimizer.learning_rate))
         self._rate_at = next(
@@ -191,11 +191,12 @@ class SessionNetwork:
         self.state = jax.tree.unflatten(shape, [jnp.asarray(one) for one in arrays])
 
     def settle(self) -> Any:
-        """The Keras network, with the weights as they are now."""
+        """The Keras network, with the weights as they are now: copies, as Keras's own loops take
+        the memory of what they are given."""
         for one, value in zip(self.model.trainable_variables, self.state.trainable, strict=True):
-            one.assign(value)
+            one.assign(np.array(value))
         for one, value in zip(self.model.non_trainable_variables, self.state.fixed, strict=True):
-            one.assign(value)
+            one.assign(np.array(value))
         return self.model
 
     # --- what is compiled --------------------------------------------------------------------
@@ -247,7 +248,7 @@ class SessionNetwork:
     def _call(
         self, trainable: Leaves, fixed: Leaves, inputs: Any, *, training: bool
     ) -> tuple[Any, Leaves, Leaves]:
-        given = inputs if len(inputs) > 1 else inputs[0]
+        given = arranged(self.model, inputs)
         outputs, fixed, losses = self.model.stateless_call(
             trainable, fixed, given, training=training, return_losses=True
         )
@@ -336,20 +337,6 @@ class SessionNetwork:
             layer = name.rpartition("/")[0] or name
             found[layer] = found.get(layer, 0.0) + float(square)
         return {layer: math.sqrt(square) for layer, square in found.items()}
-
-
-def _loss(name: str) -> Any:
-    try:
-        found = keras.losses.get(name)
-    except (ValueError, TypeError):
-        found = None
-    if found is None:
-        raise InvalidRequest(f"Keras has no loss {name[:64]!r}", param="loss")
-    if isinstance(found, keras.losses.Loss):
-        return found
-    from keras.src.losses.losses import LossFunctionWrapper
-
-    return LossFunctionWrapper(found, name=name)
 
 
 def _check_classes(targets: Array, classes: int) -> None:

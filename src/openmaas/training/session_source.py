@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,30 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import ArtifactRefused, InvalidRequest
-from openmaas.registry.importers import keras_archive
+from openmaas.training import fitting, network
 from openmaas.training.data import Dataset
 from openmaas.training.session_network import SessionNetwork
 from openmaas.training.session_task import SessionTask
-from openmaas.training.spec import Optimizer
+from openmaas.training.spec import Fit
 
 Array = NDArray[Any]
 MOST_ROWS = 65_536  # of one call
-TARGETS = ("label", "target", "y", "class")
 
 
 class Source:
     """An own network, and the arrays or number columns of a data set if there is one."""
 
-    def __init__(self, task: SessionTask, folder: Path) -> None:
+    def __init__(self, task: SessionTask) -> None:
         spec = task.spec
         self.dtype = spec.dtype
         keras.config.set_floatx(spec.dtype)
-        keras.utils.set_random_seed(spec.seed)
-        self.model = _network(task, folder)
-        self.optimizer = _optimizer(spec.optimizer)
-        if spec.loss is None:
-            raise InvalidRequest("a network of your own needs a loss", param="loss")
-        self.loss = spec.loss
+        try:
+            self.model = _network(task)
+            self.optimizer = fitting.optimizer(Fit(optimizer=spec.optimizer), steps=1)
+        except ArtifactRefused as error:
+            raise InvalidRequest(error.message, param="network") from None
+        except InvalidRequest as error:
+            where = (error.param or "").removeprefix("fit.") or None
+            raise InvalidRequest(error.message, param=where) from None
+        if spec.loss not in fitting.LOSSES:
+            there = ", ".join(sorted(fitting.LOSSES))
+            raise InvalidRequest(
+                f"no loss {str(spec.loss)[:64]!r}; there are {there}", param="loss"
+            )
+        self.loss: str = spec.loss
         self.inputs: list[tuple[str, tuple[int | None, ...], str]] = [
             (str(one._keras_history.operation.name), tuple(one.shape), str(one.dtype))
             for one in self.model.inputs
@@ -53,22 +59,18 @@ class Source:
             raise InvalidRequest("the session was opened without a data set", param="rows")
         return self._data.of(rows)
 
-    def export(self, network: SessionNetwork, seen: Sequence[Array], folder: Path) -> str:
+    def export(self, learned: SessionNetwork, seen: Sequence[Array], folder: Path) -> str:
         """Writes the layout of a kind of ``registry.convert``, and returns the kind."""
         folder.mkdir(exist_ok=True)
         for old in folder.iterdir():
             old.unlink()
-        model = network.settle()
+        model = learned.settle()
         if self.dtype != "float32":
-            weights = [np.asarray(one, one.dtype) for one in model.get_weights()]
-            keras.config.set_floatx("float32")
-            config = _typed(model.get_config(), "float32")
-            model = type(model).from_config(config)
-            model.set_weights(weights)
+            model = _retyped(model, "float32")
             keras.config.set_floatx(self.dtype)
         model.save(folder / "model.keras")
         given = [one.astype(str(port.dtype)) for one, port in zip(seen, model.inputs, strict=True)]
-        outputs = model.predict(given if len(given) > 1 else given[0], verbose=0)
+        outputs = model.predict(network.arranged(model, given), verbose=0)
         names = [name for name, _, _ in self.inputs]
         arrays: dict[str, Any] = dict(zip(names, given, strict=True))
         np.savez(folder / "rows.npz", outputs=outputs, **arrays)
@@ -141,45 +143,28 @@ class _Data:
         return inputs, self._target[index]
 
 
-def open_source(task: SessionTask, folder: Path) -> Source:
+def open_source(task: SessionTask) -> Source:
     """
     Raises:
         InvalidRequest, ArtifactRefused: network, loss or data do not fit.
     """
-    return Source(task, folder)
+    return Source(task)
 
 
-def _network(task: SessionTask, folder: Path) -> Any:
-    spec = task.spec.network
-    try:
-        if spec is not None and spec.config is not None:
-            # How it was compiled is nothing to a session, which says its own.
-            config = {name: one for name, one in spec.config.items() if name != "compile_config"}
-            keras_archive.check_config(copy.deepcopy(config))  # it writes over seeds
-            made: Any = keras.saving.deserialize_keras_object(
-                _typed(config, task.spec.dtype), safe_mode=True
-            )
-        else:
-            assert task.network is not None
-            archive = keras_archive.checked_copy(Path(task.network), folder / "tmp")
-            made = keras.saving.load_model(archive, compile=False, safe_mode=True)
-            if task.spec.dtype != "float32":
-                weights = made.get_weights()
-                config = _typed(made.get_config(), task.spec.dtype)
-                made = type(made).from_config(config)
-                made.set_weights(weights)
-    except ArtifactRefused as error:
-        raise InvalidRequest(error.message, param="network") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason"]
-        raise InvalidRequest(
-            f"Keras cannot build the network: {lines[0][:300]}", param="network"
-        ) from None
-    if not isinstance(made, keras.Model) or not made.built:
-        raise InvalidRequest(
-            "the network is no Sequential or Functional model whose input shape is known",
-            param="network",
-        )
+def _network(task: SessionTask) -> Any:
+    spec, dtype = task.spec.network, task.spec.dtype
+    if spec is not None and spec.config is not None:
+        return network.from_config(_typed(spec.config, dtype), task.spec.seed)
+    assert task.network is not None
+    made = network.from_file(Path(task.network), task.spec.seed, compiled=False)
+    return made if dtype == "float32" else _retyped(made, dtype)
+
+
+def _retyped(model: Any, dtype: str) -> Any:
+    """A copy that computes in another precision."""
+    keras.config.set_floatx(dtype)
+    made = type(model).from_config(_typed(model.get_config(), dtype))
+    made.set_weights(model.get_weights())
     return made
 
 
@@ -190,29 +175,3 @@ def _typed(config: Any, dtype: str) -> Any:
     else:
         other, wanted = "float32", dtype
     return json.loads(json.dumps(config).replace(f'"{other}"', f'"{wanted}"'))
-
-
-def _optimizer(given: Optimizer | str | None) -> Any:
-    wanted: Any = given or Optimizer()
-    if isinstance(given, str):
-        wanted = Optimizer(name=given)  # type: ignore[arg-type]  checked below
-    names = {
-        "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop",
-        "adagrad": "Adagrad", "nadam": "Nadam", "adamax": "Adamax", "lion": "Lion",
-    }  # fmt: skip
-    if wanted.name not in names:
-        raise InvalidRequest(
-            f"no optimizer {str(wanted.name)[:64]!r}; there are: {', '.join(names)}",
-            param="optimizer",
-        )
-    settings = {
-        name: getattr(wanted, name)
-        for name in ("learning_rate", "momentum", "nesterov", "weight_decay", "beta_1", "beta_2")
-        if getattr(wanted, name) is not None
-    }
-    if wanted.clip_norm is not None:
-        settings["global_clipnorm"] = wanted.clip_norm
-    try:
-        return getattr(keras.optimizers, names[wanted.name])(**settings)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"optimizer {wanted.name}: {error}", param="optimizer") from None

@@ -6,6 +6,7 @@ import msgspec
 
 from openmaas.training.spec import SessionSpec
 
+AUTO = "auto"  # the checkpoint that the service writes by itself
 TASK, CHECKPOINTS, EXPORT = "session.json", "checkpoints", "export"
 
 

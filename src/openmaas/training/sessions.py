@@ -12,7 +12,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,12 +26,11 @@ from openmaas.training import session_frames as frames
 from openmaas.training.metering import Metering, Owner
 from openmaas.training.publishing import Card, Origin, Publisher
 from openmaas.training.running import Bounds
-from openmaas.training.session_checkpoints import AUTO
 from openmaas.training.session_frames import Answer, Call, Opened
 from openmaas.training.session_live import Live, Order
 from openmaas.training.session_process import SessionProcess
 from openmaas.training.session_records import LOST, SessionRecords, SessionRow
-from openmaas.training.session_task import CHECKPOINTS, EXPORT, TASK, SessionTask
+from openmaas.training.session_task import AUTO, EXPORT, TASK, SessionTask
 from openmaas.training.spec import SessionSpec
 from openmaas.training.uploads import Uploads
 from openmaas.training.workshop import Workshop
@@ -412,9 +411,6 @@ class Sessions:
             seed=spec.seed,
             description=description,
         )
-
-    def _checkpoints(self, id: str) -> Sequence[Path]:
-        return list((self._folder / id / CHECKPOINTS).iterdir())
 
 
 def _check(spec: SessionSpec) -> None:
