@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -24,17 +25,19 @@ from openmaas.gateway import (
     openai,
     openapi,
     operations,
+    sessions,
     tasks,
     tenants,
+    training,
     usage,
 )
 from openmaas.gateway.endpoint import Endpoint
-from openmaas.gateway.server import Server
+from openmaas.gateway.server import Server, Service
 from openmaas.placement.local import LocalPlacement
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.records import Records
 from openmaas.serving.admission import Admission
-from openmaas.serving.fleet import Fleet
+from openmaas.serving.fleet import Fleet, deploy
 from openmaas.serving.pipeline import Pipeline
 from openmaas.telemetry import Telemetry, configure_logging
 from openmaas.tenancy.access import Access
@@ -43,6 +46,15 @@ from openmaas.tenancy.ledger import Ledger
 from openmaas.tenancy.meters import Meters
 from openmaas.tenancy.prices import Prices
 from openmaas.tenancy.tenants import Tenants
+from openmaas.training.jobs import Jobs
+from openmaas.training.metering import Metering
+from openmaas.training.publishing import Publisher
+from openmaas.training.running import Bounds
+from openmaas.training.session_records import SessionRecords
+from openmaas.training.sessions import Sessions
+from openmaas.training.supervisor import Supervisor
+from openmaas.training.uploads import Uploads
+from openmaas.training.workshop import Workshop
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +96,8 @@ def build_server(settings: Settings, store: Store) -> Server:
         settings.fairness,
     )
     meters = Meters(store.database)
+    ledger = Ledger(settings.data_path, settings.database_url)
+    trains, services = _training(settings, store, ledger, meters)
     table: list[Endpoint] = []
     table += operations.endpoints(telemetry, lambda: openapi.document(table))
     table += openai.endpoints()
@@ -93,18 +107,57 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += huggingface.endpoints()
     table += tenants.endpoints(store.tenants, store.keys)
     table += usage.endpoints(store.database, store.prices, meters, settings.currency)
+    table += trains
     return Server(
         table,
         access=Access(store.database, settings.admin_key, changed=store.prices.load),
-        admission=Admission(
-            Ledger(settings.data_path, settings.database_url),
-            meters,
-            store.prices,
-            metered=settings.tenancy,
-        ),
+        admission=Admission(ledger, meters, store.prices, metered=settings.tenancy),
         pipeline=Pipeline(fleet, settings.limits),
         limits=settings.limits,
+        services=services,
     )
+
+
+def _training(
+    settings: Settings, store: Store, ledger: Ledger, meters: Meters
+) -> tuple[list[Endpoint], list[Service]]:
+    """What trains: its endpoints, and what works beside them."""
+    data, database, limits = settings.data_path, store.database, settings.limits
+    threads = settings.training_threads or os.cpu_count() or 1
+    bounds = Bounds(threads, settings.training_memory)
+    metering = Metering(database, ledger, meters, store.prices, metered=settings.tenancy)
+    publisher = Publisher(
+        database,
+        store.records,
+        store.artifacts,
+        store.tenants,
+        lambda version, by: deploy(
+            store.records,
+            store.artifacts,
+            version.model,
+            by,
+            tenant=version.tenant,
+            version=version.version,
+        ),
+    )
+    uploads = Uploads(database, data / "uploads", limits.upload_bytes)
+    jobs = Jobs(database)
+    workshop = Workshop(data, database, store.records, store.artifacts, threads)
+    supervisor = Supervisor(jobs, workshop, metering, publisher, bounds, settings.training_jobs)
+    opened = Sessions(
+        data,
+        SessionRecords(database),
+        workshop,
+        uploads,
+        metering,
+        publisher,
+        bounds,
+        most=settings.training_sessions,
+        call_seconds=limits.request_seconds,
+    )
+    table = training.endpoints(jobs, supervisor, publisher, uploads)
+    table += sessions.endpoints(opened)
+    return table, [supervisor, opened]
 
 
 def serve(settings: Settings, store: Store, listening: Callable[[str], None]) -> None:

@@ -28,6 +28,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     output_tokens: Positive = 4096
     stop_strings: Positive = 16
     rows: Positive = 65_536  # of one predict call
+    upload_bytes: Positive = 8 << 30  # of one upload, in all its pieces
     queue: Positive = 512  # requests that wait or run in one deployment
     request_seconds: Seconds = 300.0
     load_seconds: Seconds = 120.0  # from start of a worker to its first answer
@@ -51,6 +52,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     training_jobs: Positive = 1  # that compute at one time; more wait
     training_threads: Positive | None = None  # of each; None: as many as there are cores
     training_memory: Positive = 8 << 30  # bytes that each may take
+    training_sessions: Positive = 4  # of one tenant that have a process; more are put away
     limits: Limits = Limits()
 
     @property

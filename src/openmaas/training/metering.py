@@ -88,7 +88,7 @@ class Metering:
     def _caller(self, owner: Owner) -> Caller:
         of_project = sa.select(tenants.c.quota, projects.c.quota.label("of_project")).where(
             tenants.c.id == owner.tenant,
-            projects.c.tenant == owner.tenant,
+            projects.c.tenant == tenants.c.id,
             projects.c.id == owner.project,
             tenants.c.closed.is_(None),
             projects.c.closed.is_(None),
