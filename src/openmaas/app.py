@@ -139,6 +139,7 @@ def _training(
             tenant=version.tenant,
             version=version.version,
         ),
+        limits.load_seconds,
     )
     uploads = Uploads(database, data / "uploads", limits.upload_bytes)
     jobs = Jobs(database)

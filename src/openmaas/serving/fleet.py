@@ -201,6 +201,9 @@ class Fleet:
             want = self._wanted.get(name)
             if want is None:
                 continue
+            if deployment is self._coming.get(name) and deployment.state == "ready":
+                self._unreported[name] = deployment  # it is, once it answers in place of the old
+                continue
             seen = msgspec.structs.replace(
                 want,
                 state="stopped" if deployment.gone else deployment.state,

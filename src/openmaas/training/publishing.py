@@ -13,16 +13,19 @@ import sqlalchemy as sa
 from openmaas import __version__
 from openmaas.audit import By
 from openmaas.database import Database
-from openmaas.errors import NotFound, QuotaExhausted
+from openmaas.errors import EngineFailed, NotFound, QuotaExhausted
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.importing import import_model, import_trained
 from openmaas.registry.manifest import Manifest
-from openmaas.registry.records import Records, Version
+from openmaas.registry.records import Deployed, Records, Version
 from openmaas.schema import cards
 from openmaas.tenancy.tenants import Tenants
 from openmaas.training.task import ExportKind
 
-Deploy = Callable[[Version, By], object]
+Deploy = Callable[[Version, By], Deployed]
+
+LOOK_SECONDS = 0.1
+COMING = ("waiting for a server", "loading", "restarting")  # states of what may yet serve
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -76,7 +79,8 @@ class Publisher:
     """Registers versions. All methods block; call them from a thread in the gateway.
 
     Args:
-        deploy: has a version served.
+        deploy: writes down that a version is to be served.
+        load_seconds: that it has until it answers.
     """
 
     def __init__(
@@ -86,12 +90,14 @@ class Publisher:
         artifacts: ArtifactStore,
         tenants: Tenants,
         deploy: Deploy,
+        load_seconds: float,
     ) -> None:
         self._database = database
         self._records = records
         self._artifacts = artifacts
         self._tenants = tenants
         self._deploy = deploy
+        self._load_seconds = load_seconds
 
     def publish(
         self,
@@ -144,14 +150,15 @@ class Publisher:
         return version
 
     def promote(self, tenant: str, model: str, number: int, by: By) -> Version:
-        """Has a version served in place of whichever is.
+        """Has a version served in place of whichever is, and returns once it answers.
 
         Raises:
             ModelNotFound: there is none.
             ConfigurationError: no runtime serves its format.
+            EngineFailed: it cannot be loaded, or not in time.
         """
         version = self._records.version(model, number, tenant)
-        self._deploy(version, by)
+        self._settle(self._deploy(version, by))
         return version
 
     def versions(self, tenant: str, model: str) -> list[Published]:
@@ -184,6 +191,18 @@ class Publisher:
         if found is None:
             raise NotFound(f"no learning curve of {model[:64]!r} version {number}")
         return found
+
+    def _settle(self, wanted: Deployed) -> None:
+        until = time.monotonic() + self._load_seconds
+        seen = wanted
+        while seen.state in COMING and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+            now = {(one.tenant, one.model): one for one in self._records.deployed()}
+            seen = now.get((wanted.tenant, wanted.model), seen)
+            if seen.generation != wanted.generation:
+                return  # another was promoted meanwhile
+        if seen.state != "ready":
+            raise EngineFailed(f"version {wanted.version} is {seen.state}: {seen.detail}")
 
     def _register(
         self, owner: tuple[str, str], digest: str, manifest: Manifest, licence: str, by: By
