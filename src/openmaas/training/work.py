@@ -208,11 +208,22 @@ class Work:
         )
         number = version.version
         if allows(job.spec, made.card.metrics):
-            await asyncio.to_thread(self._shop.publisher.promote, job.tenant, job.model, number, by)
+            await self._promote(number, by)
         await asyncio.to_thread(
             self._jobs.move, job.id, ["publishing"], "succeeded", version=number
         )
         await asyncio.to_thread(self._shop.workshop.remove, job.id)
+
+    async def _promote(self, number: int, by: By) -> None:
+        """A version that cannot be served is there all the same."""
+        job = self._job
+        try:
+            await asyncio.to_thread(self._shop.publisher.promote, job.tenant, job.model, number, by)
+        except StorageUnavailable:
+            raise
+        except OpenMaaSError as error:
+            data = {"text": f"it is not served: {error.message}"}
+            await asyncio.to_thread(self._jobs.note, job.id, "message", data)
 
     # --- how it ends -------------------------------------------------------------------------
 
