@@ -24,14 +24,17 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path, most: int = MAX_ENTRIES) -> Iterator[zipfile.ZipFile]:
     """The archive, once the size of its list of entries is known to be sane.
+
+    Args:
+        most: entries that it may have.
 
     Raises:
         ArtifactRefused: it is no zip archive, is damaged, or is built to exhaust its reader.
     """
     try:
-        _check_directory(path)
+        _check_directory(path, most)
         with zipfile.ZipFile(path) as archive:
             check(archive)
             yield archive
@@ -87,7 +90,7 @@ def _safe(name: str) -> bool:
     return ".." not in name.split("/") and ":" not in name.split("/")[0]
 
 
-def _check_directory(path: Path) -> None:
+def _check_directory(path: Path, most: int) -> None:
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         tail_at = max(0, size - _END.size - 65535)
@@ -106,5 +109,5 @@ def _check_directory(path: Path) -> None:
                 entries = end64[7]
             if end[5] == 0xFFFFFFFF:
                 length = end64[8]
-    if entries > MAX_ENTRIES or length > MAX_DIRECTORY:
+    if entries > most or length > MAX_DIRECTORY:
         raise ArtifactRefused(f"The archive lists {entries} entries; too many.")

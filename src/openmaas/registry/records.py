@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import Conflict, ModelNotFound, QuotaExhausted
-from openmaas.schema import PUBLIC, deployments, versions
+from openmaas.schema import PUBLIC, datasets, deployments, uploads, versions
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class Records:
         and returned filled. An artifact that is the newest version already is returned as is.
 
         Args:
-            most_bytes: that the tenant's versions may take on disk.
+            most_bytes: that all of the tenant's may take on disk.
 
         Raises:
             QuotaExhausted: they would take more.
@@ -87,7 +87,7 @@ class Records:
             if newest is not None and newest.digest == version.digest:
                 return Version(*newest)
             if most_bytes is not None:
-                total = _size(connection, version.tenant) + version.size
+                total = stored(connection, version.tenant) + version.size
                 if total > most_bytes:
                     raise QuotaExhausted(
                         f"tenant {version.tenant} would store {total} bytes; its quota is "
@@ -135,9 +135,9 @@ class Records:
         return found[-1]
 
     def stored_bytes(self, tenant: str) -> int:
-        """What a tenant's versions take on disk."""
+        """What a tenant's versions, data sets and uploads take on disk."""
         with self._database.read() as connection:
-            return _size(connection, tenant)
+            return stored(connection, tenant)
 
     def remove(
         self, model: str, by: By, number: int | None = None, tenant: str = PUBLIC
@@ -229,9 +229,20 @@ class Records:
             )
 
 
-def _size(connection: sa.Connection, tenant: str) -> int:
-    query = sa.select(sa.func.coalesce(sa.func.sum(versions.c.size), 0))
-    return int(connection.execute(query.where(versions.c.tenant == tenant)).scalar_one())
+def stored(connection: sa.Connection, tenant: str) -> int:
+    """Bytes that count towards ``stored_bytes``: an upload's count whole from its beginning."""
+    return sum(
+        int(
+            connection.execute(
+                sa.select(sa.func.coalesce(sa.func.sum(column), 0)).where(of == tenant)
+            ).scalar_one()
+        )
+        for column, of in (
+            (versions.c.size, versions.c.tenant),
+            (datasets.c.bytes, datasets.c.tenant),
+            (uploads.c.size, uploads.c.tenant),
+        )
+    )
 
 
 def _is(table: sa.Table, model: str, tenant: str) -> sa.ColumnElement[bool]:

@@ -21,6 +21,7 @@ ColumnKind = Literal["number", "category", "text"]
 DESCRIPTION = "dataset.json"
 SPLIT = "split.npy"
 TABLE = "rows.parquet"
+PREVIEW = "preview.json"  # a ``Preview``; for looking at, not for training
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -63,6 +64,16 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     classes: list[str] = []  # of an integer target of arrays, if they have names
     bad_rows: int = 0  # left out, where that was allowed
     bad: list[BadRow] = []  # the first of them
+
+
+Cell = float | int | str | bool | None
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """The first rows; of an array's row its first numbers, of a long text its beginning."""
+
+    columns: list[str]
+    rows: list[list[Cell | list[Cell]]]
 
 
 class Dataset:
