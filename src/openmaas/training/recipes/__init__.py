@@ -1,0 +1,1 @@
+"""Recipes: one file each. What is imported here imports no framework."""
