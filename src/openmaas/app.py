@@ -19,6 +19,7 @@ from openmaas.config import Settings
 from openmaas.database import Database, open_database
 from openmaas.errors import ConfigurationError
 from openmaas.gateway import (
+    datasets,
     huggingface,
     kserve,
     open_inference,
@@ -46,9 +47,11 @@ from openmaas.tenancy.ledger import Ledger
 from openmaas.tenancy.meters import Meters
 from openmaas.tenancy.prices import Prices
 from openmaas.tenancy.tenants import Tenants
+from openmaas.training.datasets import Datasets
 from openmaas.training.jobs import Jobs
 from openmaas.training.metering import Metering
 from openmaas.training.publishing import Publisher
+from openmaas.training.reading import Reader
 from openmaas.training.running import Bounds
 from openmaas.training.session_records import SessionRecords
 from openmaas.training.sessions import Sessions
@@ -142,6 +145,8 @@ def _training(
         limits.load_seconds,
     )
     uploads = Uploads(database, data / "uploads", limits.upload_bytes)
+    sets = Datasets(database, data / "datasets", uploads)
+    reader = Reader(sets, uploads)
     jobs = Jobs(database)
     workshop = Workshop(data, database, store.records, store.artifacts, threads)
     supervisor = Supervisor(jobs, workshop, metering, publisher, bounds, settings.training_jobs)
@@ -156,9 +161,10 @@ def _training(
         most=settings.training_sessions,
         call_seconds=limits.request_seconds,
     )
-    table = training.endpoints(jobs, supervisor, publisher, uploads)
+    table = datasets.endpoints(uploads, sets, reader)
+    table += training.endpoints(jobs, supervisor, publisher, uploads)
     table += sessions.endpoints(opened)
-    return table, [supervisor, opened]
+    return table, [reader, supervisor, opened]
 
 
 def serve(settings: Settings, store: Store, listening: Callable[[str], None]) -> None:

@@ -23,7 +23,7 @@ class Endpoint:
     wire: Wire  # the format of its errors
     summary: str
     scope: Scope | None = "inference"  # None: no key asked
-    body: Any = None  # msgspec type of the JSON body
+    body: Any = None  # msgspec type of the JSON body; bytes: a piece of an upload
     response: Any = None  # msgspec type of the JSON answer
     query: tuple[str, ...] = ()  # parameters of the URL; others are refused
     task: str | None = None  # what the ledger calls it; None: nothing is metered

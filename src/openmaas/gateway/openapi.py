@@ -46,7 +46,7 @@ ERRORS: dict[Wire, type] = {
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The description of these endpoints, as JSON-like data."""
-    types = [t for e in endpoints for t in (e.body, e.response) if t not in (None, str)]
+    types = [t for e in endpoints for t in (e.body, e.response) if t not in (None, str, bytes)]
     kinds = list(dict.fromkeys([*types, OpenAIError, PlainError]))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=REF)
     schema_of = dict(zip(kinds, schemas, strict=True))
@@ -99,9 +99,21 @@ def _operation(endpoint: Endpoint, schema_of: dict[Any, dict[str, Any]]) -> dict
                 "description": "Bytes of JSON before the binary data",
             }
         )
+    if endpoint.body is bytes:
+        parameters.append(
+            {
+                "name": "Upload-Offset",
+                "in": "header",
+                "required": True,
+                "schema": {"type": "integer", "minimum": 0},
+                "description": "The byte at which the piece begins",
+            }
+        )
     if parameters:
         operation["parameters"] = parameters
-    if endpoint.body is not None:
+    if endpoint.body is bytes:
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+    elif endpoint.body is not None:
         content: dict[str, Any] = {"application/json": {"schema": schema_of[endpoint.body]}}
         if endpoint.body is InferBody:
             content["application/octet-stream"] = {}

@@ -8,11 +8,13 @@ dimension is the row. ``split.npy`` says of each row where it belongs: uint8, an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -80,11 +82,14 @@ class Dataset:
     """Reads a canonical folder. Arrays are mapped, not loaded."""
 
     def __init__(self, folder: Path) -> None:
+        import numpy as np  # not at the top: the gateway reads descriptions alone
+
+        self._np = np
         self.folder = folder
         self.description = msgspec.json.decode(
             (folder / DESCRIPTION).read_bytes(), type=Description
         )
-        self._split: NDArray[np.uint8] = np.load(folder / SPLIT, mmap_mode="r")
+        self._split: NDArray[np.uint8] = self._np.load(folder / SPLIT, mmap_mode="r")
         self._table: Any = None
 
     def column(self, name: str) -> Column:
@@ -96,15 +101,15 @@ class Dataset:
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Numbers of the rows of a split, ascending."""
-        return np.flatnonzero(self._split == SPLITS.index(split))
+        return self._np.flatnonzero(self._split == SPLITS.index(split))
 
     def array(self, name: str) -> NDArray[Any]:
         """All rows of an array, or of a number column of a table (float64, NaN where missing)."""
         if self.description.kind == "arrays":
-            found: NDArray[Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            found: NDArray[Any] = self._np.load(self.folder / f"{name}.npy", mmap_mode="r")
             return found
         column = self._column(name)
-        return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+        return self._np.asarray(column.to_numpy(zero_copy_only=False), self._np.float64)
 
     def texts(self, name: str) -> list[str]:
         """All rows of a text or category column of a table; "" where missing. Numbers and
