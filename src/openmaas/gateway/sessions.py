@@ -51,6 +51,7 @@ class Session(Struct, omit_defaults=True):
     outputs: list[Port] = []
     weights: list[Port] = []
     parameters: int | None = None  # trainable numbers
+    resumed_from_step: int | None = None  # of an answer to resume
 
 
 class SessionList(Struct):
@@ -60,15 +61,8 @@ class SessionList(Struct):
     object: Literal["list"] = "list"
 
 
-class Failed(Struct):
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
 class Results(Struct):
-    """Of each call in its place: its answer, or ``{"error": …}``."""
+    """Of each call in its place: its answer, or ``{"error": …, "status": …}``."""
 
     results: list[Any]
 
@@ -116,6 +110,13 @@ class Routes:
     async def get(self, exchange: Exchange) -> None:
         row, live = await self._sessions.get(exchange.path["session"], exchange.caller.tenant)
         await exchange.respond_json(_session(row, live))
+
+    async def resume(self, exchange: Exchange) -> None:
+        async with self._held(exchange) as live:
+            found = _session(live.row, live)
+            found.state = "open"
+            found.resumed_from_step, live.resumed_from = live.resumed_from, None
+        await exchange.respond_json(found)
 
     async def close(self, exchange: Exchange) -> None:
         caller = exchange.caller
@@ -199,7 +200,8 @@ class Routes:
         try:
             return await self._run(exchange, live, body, order, size)
         except OpenMaaSError as error:
-            return msgspec.Raw(wire_errors.body(error, "openai"))
+            told = msgspec.json.decode(wire_errors.body(error, "openai"))
+            return told | {"status": wire_errors.row(error)[0]}
 
 
 def _owner(exchange: Exchange) -> Owner:
@@ -239,6 +241,9 @@ def endpoints(sessions: Sessions) -> list[Endpoint]:
         Endpoint("GET", every, at.list, "openai", "List sessions",
                  scope="train", response=SessionList, query=("before", "limit")),
         Endpoint("GET", one, at.get, "openai", "One session", scope="train", response=Session),
+        Endpoint("POST", f"{one}/resume", at.resume, "openai",
+                 "Have a session that was put away in memory again",
+                 scope="train", response=Session),
         Endpoint("DELETE", one, at.close, "openai", "Close a session",
                  scope="train", response=Session),
         Endpoint("POST", f"{one}/calls", at.calls, "openai",

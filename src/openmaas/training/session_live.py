@@ -72,17 +72,21 @@ class Live:
             DeadlineExceeded, WorkerFailed
             OpenMaaSError: what the call comes to.
         """
-        self.clock.check()
-        waiting = self.process.outstanding + len(self._parked)
-        if waiting >= QUEUE or self.process.outstanding_bytes + size > QUEUE_BYTES:
-            raise RateLimited(f"{waiting} calls of this session wait already", retry_after=1)
         end = time.monotonic() + seconds
         if order.sequence is not None:
             await self._turn(order.sequence, seconds)
+        refusal = self._refusal(size)
+        if refusal is not None:
+            if order.sequence is None or self.process.outstanding >= 4 * QUEUE:
+                raise refusal
+            # Its number is used up, and those sent behind it fail too.
+            call = frames.Spoiled(message=refusal.message)
         id, answer = self.process.ask(
             call, known=self._known(order), step=order.expected_step, size=size
         )
         self._advance(order.sequence, id)
+        if refusal is not None:
+            raise refusal
         self.dirty = self.dirty or isinstance(call, CHANGING)
         try:
             async with asyncio.timeout(max(0.0, end - time.monotonic())):
@@ -123,6 +127,16 @@ class Live:
                 turn.set_exception(WorkerFailed(f"the session's process ended: {how}"))
                 turn.exception()
         self.clock.add(self.process.take_busy())
+
+    def _refusal(self, size: int) -> OpenMaaSError | None:
+        waiting = self.process.outstanding + len(self._parked)
+        if waiting >= QUEUE or self.process.outstanding_bytes + size > QUEUE_BYTES:
+            return RateLimited(f"{waiting} calls of this session wait already", retry_after=1)
+        try:
+            self.clock.check()
+        except OpenMaaSError as error:
+            return error
+        return None
 
     # --- order -----------------------------------------------------------------------------
 
