@@ -13,6 +13,7 @@ import typer
 from openmaas import __version__
 from openmaas.cli import (
     chat,
+    datasets,
     deployments,
     diagnosis,
     keys,
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 
 SERVER, REGISTRY = "The server", "Models on this machine"
-TENANCY, CLIENT = "Who may use it", "Talking to a server"
+TENANCY, CLIENT, TRAINING = "Who may use it", "Talking to a server", "Training on a server"
 
 serve.register(app, SERVER)
 deployments.register(app, SERVER)
@@ -50,6 +51,7 @@ usage.register(app, TENANCY)
 chat.register(app, CLIENT)
 tasks.register(app, CLIENT)
 predict.register(app, CLIENT)
+datasets.register(app, TRAINING)
 
 
 def _version(asked: bool) -> None:

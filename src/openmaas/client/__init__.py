@@ -5,7 +5,15 @@ with Client("http://127.0.0.1:8000", api_key="om-…") as client:
 """
 
 from openmaas.client.client import Client
-from openmaas.client.errors import ApiError, ClientError, ConnectionFailed, StreamBroken
+from openmaas.client.datasets import Dataset
+from openmaas.client.errors import (
+    ApiError,
+    ClientError,
+    ConnectionFailed,
+    DatasetFailed,
+    JobFailed,
+    StreamBroken,
+)
 from openmaas.client.forms import (
     Classification,
     Health,
@@ -22,7 +30,10 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Dataset",
+    "DatasetFailed",
     "Health",
+    "JobFailed",
     "Output",
     "Relevance",
     "Reply",

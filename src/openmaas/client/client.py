@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from openmaas.client.connection import Connection
+from openmaas.client.datasets import Datasets
 from openmaas.client.errors import ApiError
 from openmaas.client.forms import (
     Classification,
@@ -20,7 +21,9 @@ from openmaas.client.forms import (
     Translation,
     Usage,
 )
+from openmaas.client.sessions import Sessions
 from openmaas.client.tenants import Tenants
+from openmaas.client.training import Training
 
 Messages = str | Sequence[Mapping[str, Any]]
 Texts = str | Sequence[str]
@@ -35,7 +38,7 @@ class Client:
         timeout: seconds without a byte after which an answer is given up.
 
     Every method raises ``ApiError`` for an error that the server tells of, and
-    ``ConnectionFailed`` where none answers. Nothing is tried twice.
+    ``ConnectionFailed`` where none answers. Nothing is tried twice but pieces of an upload.
     """
 
     def __init__(
@@ -48,6 +51,11 @@ class Client:
         self.url = url.rstrip("/")
         self._http = Connection(self.url, api_key, timeout)
         self.tenants = Tenants(self._http)
+        self.datasets = Datasets(self._http)
+        self.training = Training(self._http, self.datasets)
+        self.sessions = Sessions(
+            self._http, lambda: Connection(self.url, api_key, timeout), self.training.network
+        )
         self._inputs: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Client:

@@ -38,6 +38,12 @@ class Connection:
         with connected(self._url):
             return _json(self._http.patch(path, json=body))
 
+    def send_piece(self, path: str, piece: bytes, offset: int) -> int:
+        """Sends a piece of an upload; where the next begins."""
+        headers = {"Content-Type": "application/octet-stream", "Upload-Offset": str(offset)}
+        with connected(self._url):
+            return int(_json(self._http.patch(path, content=piece, headers=headers))["received"])
+
     def delete(self, path: str) -> Any:
         with connected(self._url):
             return _json(self._http.delete(path))
@@ -60,6 +66,12 @@ class Connection:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         with connected(self._url):
             return _json(self._http.post(path, json=body))
+
+    def post_json(self, path: str, body: str) -> Any:
+        """A body that is JSON already."""
+        with connected(self._url):
+            headers = {"content-type": "application/json"}
+            return _json(self._http.post(path, content=body.encode(), headers=headers))
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Any]:
         """The events of an answer; leaving the loop early cancels the rest.

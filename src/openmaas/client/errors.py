@@ -3,6 +3,7 @@
 ClientError
 ├── ConnectionFailed  nobody answers at the address, or the answer stopped half-way
 ├── StreamBroken      a stream ended without its end mark: what came is not the whole answer
+├── DatasetFailed     what was uploaded could not be read as a data set
 ├── JobFailed         a training job failed or was cancelled
 └── ApiError          the server answered with an error; ``status`` and ``message`` say which
 """
@@ -24,6 +25,10 @@ class ConnectionFailed(ClientError):
 
 
 class StreamBroken(ClientError):
+    pass
+
+
+class DatasetFailed(ClientError):
     pass
 
 
@@ -79,6 +84,11 @@ class ApiError(ClientError):
     def in_stream(cls, found: Any, request_id: str | None) -> ApiError:
         """The error of an event, ``found`` being its ``error`` field."""
         return cls._of(found, status=200, request_id=request_id)
+
+    @classmethod
+    def in_batch(cls, told: Any) -> ApiError:
+        """The error of one of several calls, beside its ``status``."""
+        return cls._of(told["error"], status=told["status"])
 
     @classmethod
     def _of(cls, found: Any, **rest: Any) -> ApiError:
