@@ -98,7 +98,11 @@ def layer(name: str, **config: object) -> dict[str, object]:
 
 
 def sequential(*layers: dict[str, object]) -> dict[str, object]:
-    return {"module": "keras", "class_name": "Sequential", "config": {"layers": list(layers)}}
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "net", "layers": list(layers)},
+    }
 
 
 NETWORKS = {

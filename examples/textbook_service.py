@@ -29,7 +29,11 @@ first = {
     "config": {"batch_shape": [None, 100], "dtype": "float32"},
 }
 layers = [first, dense(64, "relu"), dense(64, "relu"), dense(10, "softmax")]
-network = {"module": "keras", "class_name": "Sequential", "config": {"layers": layers}}
+network = {
+    "module": "keras",
+    "class_name": "Sequential",
+    "config": {"name": "net", "layers": layers},
+}
 
 with Client(os.environ["OPENMAAS_URL"], os.environ["OPENMAAS_API_KEY"]) as client:
     job = client.training.train(

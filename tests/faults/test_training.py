@@ -29,7 +29,11 @@ def network() -> dict[str, Any]:
         layer("Dropout", rate=0.2),
         layer("Dense", units=10, activation="softmax"),
     ]
-    return {"module": "keras", "class_name": "Sequential", "config": {"layers": layers}}
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "net", "layers": layers},
+    }
 
 
 def begin(client: Client, dataset: Any, model: str) -> Job:

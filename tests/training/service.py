@@ -30,7 +30,11 @@ def dense(*units: int, inputs: int = 64) -> dict[str, Any]:
     hidden = [layer("Dense", units=one, activation="relu") for one in units[:-1]]
     last = layer("Dense", units=units[-1], activation="softmax")
     layers = [first, scale, *hidden, last]
-    return {"module": "keras", "class_name": "Sequential", "config": {"layers": layers}}
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "net", "layers": layers},
+    }
 
 
 def submit(client: Client, dataset: Any, model: str = "m", **more: Any) -> Job:

@@ -259,7 +259,9 @@ def _get(connection: sa.Connection, id: str, tenant: str) -> DatasetRecord:
 
 
 def _record(row: sa.Row[Any]) -> DatasetRecord:
-    return msgspec.convert(dict(row._mapping), DatasetRecord)
+    return msgspec.convert(
+        dict(zip(DatasetRecord.__struct_fields__, row, strict=True)), DatasetRecord
+    )
 
 
 def _user(connection: sa.Connection, id: str, tenant: str) -> str | None:
