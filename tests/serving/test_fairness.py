@@ -74,6 +74,31 @@ def test_output_that_comes_later_counts() -> None:
     assert {one.share.tenant for one in serve(queue, 20)} == {other}
 
 
+def test_places_that_become_free_at_once_are_shared() -> None:
+    queue = FairQueue()
+    running = [call("a", 3) for _ in range(10)] + [call("b", 1) for _ in range(6)]
+    for one in running:  # nobody waits yet: the places go to whoever comes
+        queue.pass_by(one.share)
+    for one in running * 4:
+        queue.push(call(one.share.tenant, one.share.weight))
+    shares = []
+    for _ in range(20):
+        shares.append(sum(one.share.tenant == "a" for one in running))
+        for one in running:
+            one.tokens_out = 100
+            queue.charge(one)
+            queue.finished(one)
+        running = []
+        for _ in range(16):
+            one = queue.pop()
+            one.expected = queue.expected(one)
+            queue.charge(one)
+            queue.push(call(one.share.tenant, one.share.weight))
+            running.append(one)
+    assert abs(sum(shares) - 20 * 12) <= 2
+    assert set(shares[5:]) <= {11, 12, 13}
+
+
 def test_within_a_tenant_first_come_first_served() -> None:
     calls = [call("a") for _ in range(10)]
     assert serve(queue_of(*calls), 10, refill=False) == calls

@@ -21,8 +21,8 @@ class Call:
 
     __slots__ = (
         "_done", "_events", "_finish", "_waiter", "answered", "charged", "deadline", "delivered",
-        "dispatched", "ended", "first_event", "id", "left_queue", "model", "request", "share",
-        "started", "tokens_in", "tokens_out", "usage", "version",
+        "dispatched", "ended", "expected", "first_event", "id", "left_queue", "model", "request",
+        "share", "started", "tokens_in", "tokens_out", "usage", "version",
     )  # fmt: skip
 
     def __init__(
@@ -51,9 +51,11 @@ class Call:
         # told once each: it has a place in the worker or needs none any more; it is over
         self.left_queue: Callable[[], None] | None = None
         self.ended: Callable[[], None] | None = None
-        # what the fair queue counts: service so far, an estimate of the input until it is known
+        # what the fair queue counts: service so far, an estimate of the input until it is known,
+        # and what the output will likely be until it is over
         self.tokens_in = 0
         self.tokens_out = 0
+        self.expected = 0.0
         self.charged = 0.0
         self._events: list[Event] = []
         self._waiter: asyncio.Future[None] | None = None

@@ -188,6 +188,7 @@ class Deployment:
         assert self.worker is not None
         call.dispatch()
         call.tokens_in = estimate(call.request)
+        call.expected = self._queue.expected(call)
         self._queue.charge(call)
         self._sent[call.id] = places(call.request)
         self._taken += self._sent[call.id]

@@ -2,7 +2,9 @@
 
 The Virtual Token Counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024):
 each tenant has a counter of the service that it got, divided by its weight, and the next request
-is the oldest one of the tenant that got the least. A tenant that comes back with nothing waiting
+is the oldest one of the tenant that got the least. A call counts from its dispatch with the output
+that its tenant's calls usually have (the paper's length prediction), as many places that become
+free at once would otherwise all be one tenant's. A tenant that comes back with nothing waiting
 or running is lifted to those that wait, so that nobody saves up. Within a tenant: first come,
 first served.
 """
@@ -23,6 +25,7 @@ Order = Literal["tokens", "arrival"]
 
 OUTPUT_WEIGHT = 2.0  # an output token's service in input tokens', as in the paper
 BATCH_EVERY = 16  # dispatches, of which one is a batch request's where one waits
+NEWEST = 0.2  # what a tenant's newest call weighs in its usual output
 COUNTERS = 10_000  # tenants; beyond that those that have nothing here are forgotten
 
 
@@ -45,6 +48,7 @@ class FairQueue:
         self._order = order
         self._lanes: dict[Priority, dict[str, deque[Call]]] = {one: {} for one in PRIORITIES}
         self._counters: dict[str, float] = {}
+        self._usual: dict[str, float] = {}  # output of a call, by tenant
         self._running: Counter[str] = Counter()  # calls in the worker, by tenant
         self._level = 0.0  # of the counter that was the least at the last dispatch
         self._length = 0
@@ -80,8 +84,12 @@ class FairQueue:
         return self._take(lane, tenant, 0)
 
     def finished(self, call: Call) -> None:
-        """A call that was taken out is over."""
+        """A call that was taken out is over: it counts with what it got."""
         tenant = "" if self._order == "arrival" else call.share.tenant
+        usual = self._usual.get(tenant, call.tokens_out)
+        self._usual[tenant] = usual + NEWEST * (call.tokens_out - usual)
+        call.expected = 0.0
+        self.charge(call)
         self._running[tenant] -= 1
         if not self._running[tenant]:
             del self._running[tenant]
@@ -121,9 +129,17 @@ class FairQueue:
             self._join(tenant)
         self._running[tenant] += 1
 
+    def expected(self, call: Call) -> float:
+        """Output tokens that a call will likely have."""
+        usual = self._usual.get(call.share.tenant, 0.0)
+        request = call.request
+        if isinstance(request, Chat | Complete) and request.sampling.max_tokens is not None:
+            return min(usual, request.sampling.max_tokens * places(request))
+        return usual
+
     def charge(self, call: Call) -> None:
-        """Adds what a call got since the last time to its tenant's counter."""
-        got = call.tokens_in + OUTPUT_WEIGHT * call.tokens_out
+        """Adds what a call got, or will likely get, since the last time to its tenant's counter."""
+        got = call.tokens_in + OUTPUT_WEIGHT * max(call.tokens_out, call.expected)
         share = call.share
         if got != call.charged and self._order == "tokens":
             more = (got - call.charged) / share.weight
@@ -136,6 +152,7 @@ class FairQueue:
         if len(self._counters) >= COUNTERS:
             here = {one for lane in self._lanes.values() for one in lane} | self._running.keys()
             self._counters = {one: at for one, at in self._counters.items() if one in here}
+            self._usual = {one: at for one, at in self._usual.items() if one in here}
         self._counters[tenant] = max(self._counters.get(tenant, 0.0), level)
 
     def _next_lane(self) -> dict[str, deque[Call]]:
