@@ -100,6 +100,8 @@ class Reader:
             except OpenMaaSError as error:
                 log.warning("cannot look at the data sets: %s", error.message)
                 wait = AGAIN_SECONDS
+            except Exception:  # later ones are to be read all the same
+                log.exception("cannot look at the data sets")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._turn.wait()
