@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from openmaas.errors import ArtifactRefused, InvalidRequest
 from openmaas.training import fitting, network
 from openmaas.training.data import Dataset
+from openmaas.training.precision import compute_in
 from openmaas.training.session_network import SessionNetwork
 from openmaas.training.session_task import SessionTask
 from openmaas.training.spec import Fit
@@ -28,7 +29,7 @@ class Source:
     def __init__(self, task: SessionTask) -> None:
         spec = task.spec
         self.dtype = spec.dtype
-        keras.config.set_floatx(spec.dtype)
+        compute_in(spec.dtype)
         try:
             self.model = _network(task)
             self.optimizer = fitting.optimizer(Fit(optimizer=spec.optimizer), steps=1)
