@@ -142,7 +142,8 @@ def ask(
 ) -> httpx.Response:
     method, path = route
     given = {"model": "echo", "version": "1", "task": "summarization", "tenant": "default",
-             "project": "default", "key": "key_0", "month": "2026-11"} | names  # fmt: skip
+             "project": "default", "key": "key_0", "month": "2026-11", "upload": "up_0",
+             "dataset": "ds_0"} | names  # fmt: skip
     url = re.sub(r"{(\w+)}", lambda match: given[match[1]], path)
     body = TABLE[route].body
     if isinstance(body, dict) and "model" in body:
@@ -190,7 +191,12 @@ def test_no_key_and_keys_that_are_no_good(
 def test_too_small_a_scope(
     house: ServerProcess, keys: dict[str, str], route: tuple[str, str]
 ) -> None:
-    enough = {"inference": ["inference", "manage"], "manage": ["manage"], "admin": []}
+    enough = {
+        "inference": ["inference", "manage"],
+        "train": ["train"],
+        "manage": ["manage"],
+        "admin": [],
+    }
     scope = TABLE[route].scope
     for name in ("inference", "train", "manage"):
         answer = ask(house, route, bearer(keys[f"default {name}"]), project="none", model="none")
@@ -229,6 +235,58 @@ def test_another_tenants_model_looks_absent(
     assert foreign.text.replace("private", "nothing") == absent.text
     own = ask(house, route, bearer(keys["acme inference"]), model="private")
     assert own.status_code != 404 or "repository" in route[1]
+
+
+@pytest.fixture(scope="module")
+def acmes(house: ServerProcess, keys: dict[str, str]) -> dict[str, str]:
+    """Things of acme's that have ids, by their names in paths."""
+    made = {}
+    with httpx.Client(base_url=house.url, headers=bearer(keys["acme train"])) as client:
+
+        def sent(content: bytes) -> str:
+            body = {"name": "x.csv", "size": len(content)}
+            id = client.post("/v1/uploads", json=body).json()["id"]
+            client.patch(f"/v1/uploads/{id}", content=content, headers={"Upload-Offset": "0"})
+            return str(id)
+
+        made["upload"] = sent(b"x")
+        table = sent(b"text,label\na,0\nb,1\n")
+        body = {"name": "x", "upload": table}
+        made["dataset"] = client.post("/v1/datasets", json=body).json()["id"]
+        one = f"/v1/datasets/{made['dataset']}"
+        house.wait_until(lambda: client.get(one).json()["state"] == "ready", 30)
+    return made
+
+
+OF_DATA = [route for route in ROUTES if "{upload}" in route[1] or "{dataset}" in route[1]]
+
+
+@pytest.mark.parametrize("route", OF_DATA, ids=" ".join)
+def test_another_tenants_data_look_absent(
+    house: ServerProcess, keys: dict[str, str], acmes: dict[str, str], route: tuple[str, str]
+) -> None:
+    secret = bearer(keys["other train"])
+    foreign = ask(house, route, secret, **acmes)
+    absent = ask(house, route, secret, upload="up_0", dataset="ds_0")
+    assert foreign.status_code == absent.status_code == 404
+    text = foreign.text.replace(acmes["upload"], "up_0").replace(acmes["dataset"], "ds_0")
+    assert text == absent.text
+    if route[0] == "GET":
+        assert ask(house, route, bearer(keys["acme train"]), **acmes).status_code == 200
+        assert acmes["dataset"] not in ask(house, ("GET", "/v1/datasets"), secret).text
+        assert acmes["upload"] not in ask(house, ("GET", "/v1/uploads"), secret).text
+
+
+def test_data_is_not_made_of_another_tenants_upload(
+    house: ServerProcess, keys: dict[str, str], acmes: dict[str, str]
+) -> None:
+    secret = bearer(keys["other train"])
+    with httpx.Client(base_url=house.url, headers=secret) as client:
+        body = {"name": "x", "upload": acmes["upload"]}
+        foreign = client.post("/v1/datasets", json=body)
+        absent = client.post("/v1/datasets", json=body | {"upload": "up_0"})
+    assert foreign.status_code == absent.status_code == 400
+    assert foreign.text.replace(acmes["upload"], "up_0") == absent.text
 
 
 def test_lists_hold_what_is_ones_own(house: ServerProcess, keys: dict[str, str]) -> None:
