@@ -26,7 +26,7 @@ def layer(name: str, **config: Any) -> dict[str, Any]:
 def dense(*units: int, inputs: int = 64) -> dict[str, Any]:
     """A classifier: hidden layers of so many units, and the last one's softmax."""
     first = layer("InputLayer", batch_shape=[None, inputs], dtype="float32")
-    scale = layer("Rescaling", scale=1 / 16)
+    scale = layer("Rescaling", scale=1 / 16, offset=0.0)
     hidden = [layer("Dense", units=one, activation="relu") for one in units[:-1]]
     last = layer("Dense", units=units[-1], activation="softmax")
     layers = [first, scale, *hidden, last]

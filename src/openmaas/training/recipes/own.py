@@ -46,7 +46,8 @@ class OwnNetwork(Recipe):
 
     def export(self, model: Any, shown: Rows, outputs: Array, folder: Path) -> ExportKind:
         model.save(folder / "model.keras")
-        names = [str(one.name) for one in _inputs_of(model)]
+        # by their layers, as the serving form names them
+        names = [str(one._keras_history.operation.name) for one in model.inputs]
         given: dict[str, Any] = dict(zip(names, shown.inputs, strict=True))
         np.savez(folder / "rows.npz", **given, outputs=outputs)
         if self.labels is not None:
