@@ -91,7 +91,7 @@ def test_events_are_numbered_and_paged(database: Database) -> None:
     jobs = Jobs(database)
     id = jobs.create(SPEC, ACME, ME).id
     for epoch in range(1, 6):
-        jobs.note(id, "epoch", {"epoch": epoch}, progress={"epoch": epoch, "epochs": 5})
+        jobs.note(id, ("epoch", {"epoch": epoch}), progress={"epoch": epoch, "epochs": 5})
     assert [event.number for event in jobs.events(id)] == [1, 2, 3, 4, 5, 6]
     assert [event.data for event in jobs.events(id, after=2, limit=2)] == [
         {"epoch": 2},
@@ -113,7 +113,7 @@ def test_pages_of_jobs(database: Database) -> None:
 def test_times_of_the_database_are_whole(database: Database) -> None:
     jobs = Jobs(database)
     id = jobs.create(SPEC, ACME, ME).id
-    jobs.update(id, seconds=1.5, billed=2)
+    jobs.note(id, seconds=1.5, billed=2)
     assert jobs.get(id).seconds == 1.5
     assert jobs.billed(id) == 2
     with database.read() as connection:

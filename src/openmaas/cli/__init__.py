@@ -22,6 +22,7 @@ from openmaas.cli import (
     serve,
     tasks,
     tenants,
+    training,
     usage,
 )
 from openmaas.cli.screen import fail
@@ -52,6 +53,7 @@ chat.register(app, CLIENT)
 tasks.register(app, CLIENT)
 predict.register(app, CLIENT)
 datasets.register(app, TRAINING)
+training.register(app, TRAINING)
 
 
 def _version(asked: bool) -> None:

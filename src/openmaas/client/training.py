@@ -133,7 +133,7 @@ class Training:
             JobFailed: it failed.
         """
         if "network" in job:
-            job["network"] = self._network(job["network"])
+            job["network"] = self.network(job["network"])
         job = {name: value for name, value in job.items() if value is not None}
         body = {"model": model, "dataset": self._dataset(model, data), **job}
         made = Job(self._http, self._http.post("/v1/training/jobs", body))
@@ -189,7 +189,8 @@ class Training:
             return self._datasets.upload_arrays(f"{model} data", **data).id
         return self._datasets.upload(data, name=Path(data).name).id
 
-    def _network(self, network: Any) -> Object:
+    def network(self, network: Any) -> Object:
+        """A Keras model, its JSON or a path of a ``.keras`` file as the API takes it."""
         if isinstance(network, Mapping):
             return dict(network)
         if isinstance(network, str) and network.lstrip().startswith("{"):

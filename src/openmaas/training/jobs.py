@@ -228,17 +228,13 @@ class Jobs:
             _set(connection, id, after, finished=after not in UNFINISHED, **values)
             return True
 
-    def note(self, id: str, kind: str, data: dict[str, Any], **values: Any) -> None:
-        """Adds an event, and sets further columns with it."""
+    def note(self, id: str, *events: tuple[str, dict[str, Any]], **values: Any) -> None:
+        """Adds events (kind and data), and sets further columns with them."""
         with self._database.write() as connection:
-            _add_event(connection, id, kind, data)
+            for kind, data in events:
+                _add_event(connection, id, kind, data)
             if values:
                 connection.execute(table.update().where(table.c.id == id).values(**values))
-
-    def update(self, id: str, **values: Any) -> None:
-        """Sets columns that tell how far it is."""
-        with self._database.write() as connection:
-            connection.execute(table.update().where(table.c.id == id).values(**values))
 
 
 def _check_parts(connection: sa.Connection, spec: JobSpec, tenant: str) -> None:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -23,7 +23,7 @@ from openmaas.errors import (
 from openmaas.training.jobs import IN_HAND, Job, Jobs, Progress, State
 from openmaas.training.metering import Clock, Metering, Owner
 from openmaas.training.publishing import Publisher
-from openmaas.training.running import Bounds, Running
+from openmaas.training.running import Bounds, Running, Said
 from openmaas.training.spec import JobSpec
 from openmaas.training.task import DONE
 from openmaas.training.workshop import Workshop
@@ -37,6 +37,7 @@ TRAINER = "openmaas.training.trainer"
 LOOK_SECONDS = 0.5  # between two looks at data that are being read
 BEAT_SECONDS = 0.5  # between two looks at a trainer: its memory, its quota, what is asked of it
 PAUSE_SECONDS = 30.0  # that a trainer has for its checkpoint
+TOLD = 20  # epochs of one look
 CRASHES = 3  # in a row without a checkpoint between
 AHEAD_SECONDS = 2.0  # of compute that are held of a quota while a job runs
 
@@ -115,7 +116,7 @@ class Work:
         folder = self._shop.workshop.folder(job.id)
         while True:
             attempts += 1
-            await asyncio.to_thread(self._jobs.update, job.id, attempts=attempts)
+            await asyncio.to_thread(self._jobs.note, job.id, attempts=attempts)
             trainer = await Running.start(TRAINER, folder, readable, self._shop.bounds)
             asked = await self._watch(trainer, clock)
             if trainer.status == DONE:
@@ -132,7 +133,7 @@ class Work:
                 raise error
             crashes = 1 if trainer.checkpoints else crashes + 1
             words = f"its process died ({trainer.end}); {trainer.last_words}".rstrip("; ")
-            await asyncio.to_thread(self._jobs.note, job.id, "message", {"text": words})
+            await self._say(words)
             if crashes >= CRASHES:
                 raise TrainingFailed(f"{words}. It was started {crashes} times in vain")
 
@@ -171,24 +172,32 @@ class Work:
         try:
             clock.check(AHEAD_SECONDS)
         except (QuotaExhausted, RateLimited) as error:
-            data = {"text": f"paused: {error.message}"}
-            await asyncio.to_thread(self._jobs.note, self._job.id, "message", data)
+            await self._say(f"paused: {error.message}")
             return "wait"
         return None
 
     async def _tell(self, trainer: Running) -> None:
-        """Passes on what a trainer said."""
-        progress: Progress | None = None
-        for said in trainer.news():
-            if said.kind in ("epoch", "step"):
-                progress = Progress(said.epoch, said.epochs, said.step, said.steps, said.metrics)
-            if said.kind == "step":
-                continue
-            data = {name: value for name, value in said.told().items() if name != "kind"}
-            await asyncio.to_thread(self._jobs.note, self._job.id, said.kind, data)
-        if progress is not None:
-            told = msgspec.to_builtins(progress)
-            await asyncio.to_thread(self._jobs.update, self._job.id, progress=told)
+        """Passes on what a trainer said. Where many epochs end between two looks the last few of
+        them are told of; the version's card has all."""
+        news = trainer.news()
+        done = [said for said in news if said.kind in ("epoch", "step")]
+        if not news:
+            return
+        few = {id(said) for kind in ("epoch", "checkpoint") for said in _last(news, kind)}
+        events = [
+            (said.kind, {name: value for name, value in said.told().items() if name != "kind"})
+            for said in news
+            if said.kind == "message" or id(said) in few
+        ]
+        values: dict[str, Any] = {}
+        if done:
+            last = done[-1]
+            progress = Progress(last.epoch, last.epochs, last.step, last.steps, last.metrics)
+            values["progress"] = msgspec.to_builtins(progress)
+        await asyncio.to_thread(self._jobs.note, self._job.id, *events, **values)
+
+    async def _say(self, text: str) -> None:
+        await asyncio.to_thread(self._jobs.note, self._job.id, ("message", {"text": text}))
 
     async def _publish(self) -> None:
         job, by = self._job, By(self._job.key)
@@ -222,8 +231,7 @@ class Work:
         except StorageUnavailable:
             raise
         except OpenMaaSError as error:
-            data = {"text": f"it is not served: {error.message}"}
-            await asyncio.to_thread(self._jobs.note, job.id, "message", data)
+            await self._say(f"it is not served: {error.message}")
 
     # --- how it ends -------------------------------------------------------------------------
 
@@ -252,12 +260,16 @@ class Work:
     async def _count(self, clock: Clock) -> None:
         with contextlib.suppress(OpenMaaSError):
             await asyncio.to_thread(
-                self._jobs.update, self._job.id, seconds=clock.seconds, billed=clock.billed
+                self._jobs.note, self._job.id, seconds=clock.seconds, billed=clock.billed
             )
 
 
 class _CancelledJob(Exception):
     """A job was cancelled before it trained."""
+
+
+def _last(news: Sequence[Said], kind: str) -> list[Said]:
+    return [said for said in news if said.kind == kind][-TOLD:]
 
 
 def allows(spec: JobSpec, metrics: dict[str, float | None]) -> bool:

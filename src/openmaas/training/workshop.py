@@ -30,6 +30,9 @@ PACKAGES: dict[Backend, str] = {"jax": "jax", "tensorflow": "tensorflow", "torch
 EXTRAS: dict[Backend, str] = {"jax": "train", "tensorflow": "tensorflow", "torch": "convert"}
 
 
+MOST_EPOCHS = 1000  # that a card tells of
+
+
 class Made(NamedTuple):
     """What a trainer left."""
 
@@ -165,7 +168,7 @@ class Workshop:
             confusion=None
             if confusion is None
             else {"labels": confusion.labels, "matrix": confusion.rows},
-            history=result.history,
+            history=thinned(result.history),
             description=spec.description,
         )
         return Made(result.kind, folder / EXPORT, card, curve)
@@ -207,3 +210,9 @@ class Workshop:
         raise InvalidRequest(
             f"{what}; `openmaas models pull minilm-l6-v2` brings one", param="parameters.encoder"
         )
+
+
+def thinned(history: list[dict[str, float | None]]) -> list[dict[str, float | None]]:
+    """Every so many epochs, the last one too, where there are more than a card tells of."""
+    every = -(-len(history) // MOST_EPOCHS)
+    return history if every <= 1 else [*history[:-1:every], history[-1]]
