@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-Task = Literal["chat", "embed", "predict", "classify", "translate"]
+Task = Literal["chat", "embed", "predict", "classify", "translate", "summarize"]
 
 
 class Record(msgspec.Struct, array_like=True, tag=True, frozen=True, kw_only=True):
@@ -125,7 +125,8 @@ class Score(Record):
 
 
 class Translate(Record):
-    """Sentences to translate. Languages are the model's own codes; ``None``: its only one."""
+    """Sentences to translate, or passages for a network that was trained to summarize. Languages
+    are the model's own codes; ``None``: its only one."""
 
     inputs: list[str]
     source: str | None = None
@@ -303,3 +304,5 @@ class ModelInfo(Record):
     # Sequences that a language model runs at once: more wait in the gateway, where order is kept.
     # 0: as many requests as it answers in a tenth of a second.
     room: int = 0
+    # Its inputs are columns, one value a row, where a value may be missing: NaN, or an empty text.
+    tabular: bool = False

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from tests.processes import ServerProcess
 
 from openmaas.errors import InvalidRequest, OpenMaaSError
 from openmaas.gateway.kserve import PredictBody, answer, request
-from openmaas.inference import Predict, Tensor, TensorSpec
+from openmaas.inference import ModelInfo, Predict, Tensor, TensorSpec
 
 ROW = TensorSpec(name="x", datatype="FP32", shape=[-1, 2])
 NUMBER = TensorSpec(name="n", datatype="INT64", shape=[-1])
@@ -21,9 +22,10 @@ TEXT = TensorSpec(name="t", datatype="BYTES", shape=[-1, 1])
 IMAGES = Path(__file__).parents[2] / "examples" / "digits.json"
 
 
-def read(instances: Any, *specs: TensorSpec) -> Predict:
+def read(instances: Any, *specs: TensorSpec, tabular: bool = False) -> Predict:
     raw = msgspec.json.encode({"instances": instances})
-    return request(msgspec.json.decode(raw, type=PredictBody).instances, list(specs))
+    info = ModelInfo(task="predict", runtime="echo", inputs=list(specs), tabular=tabular)
+    return request(msgspec.json.decode(raw, type=PredictBody).instances, info)
 
 
 def floats(*numbers: float) -> bytes:
@@ -44,6 +46,35 @@ def test_several_inputs() -> None:
     assert [tensor.name for tensor in made.inputs] == ["x", "n", "t"]
     assert [tensor.shape for tensor in made.inputs] == [[2, 2], [2], [2, 1]]
     assert made.inputs[2].data == b"\1\0\0\0a\2\0\0\0\xc3\xa9"
+
+
+AGE = TensorSpec(name="age", datatype="FP32", shape=[-1, 1])
+
+
+def test_columns_of_a_table_take_values_and_null() -> None:
+    given = [{"age": 3, "t": "Rome"}, {"t": None, "age": None}]
+    age, town = read(given, AGE, TEXT, tabular=True).inputs
+    assert (age.shape, town.shape) == ([2, 1], [2, 1])
+    assert age.data[:4] == floats(3)
+    assert np.isnan(np.frombuffer(age.data, "<f4")[1])
+    assert town.data == b"\4\0\0\0Rome\0\0\0\0"
+    assert read([3, 4], AGE, tabular=True).inputs[0].data == floats(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("instances", "why"),
+    [
+        ([{"age": "3", "t": "Rome"}], r"column 'age': .*float"),
+        ([{"age": 3, "t": 4}], r"column 't': .*str"),
+        ([{"age": 1e39, "t": ""}], "out of range"),
+        ([{"age": [3], "t": ""}], "column 'age'"),
+        ([{"age": 3}], "missing or unknown inputs: t"),
+        ([[3, "Rome"]], "several inputs"),
+    ],
+)
+def test_values_that_no_column_takes(instances: Any, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        read(instances, AGE, TEXT, tabular=True)
 
 
 @pytest.mark.parametrize(

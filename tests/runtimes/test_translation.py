@@ -14,7 +14,8 @@ from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest,
 from openmaas.inference import Embed, Tokenize, Tokenized, Translate, Translated
 from openmaas.registry.importers.marian_file import MarianFile
 from openmaas.runtimes import ctranslate2_translation, open_runtime, openvino_translation
-from openmaas.runtimes.translation_tokens import REMEMBERED, language
+from openmaas.runtimes.measured import REMEMBERED
+from openmaas.runtimes.translation_tokens import language
 from tests.registry import small_translators
 from tests.registry.harms import setting, tensor
 

@@ -55,6 +55,7 @@ def guess(info: ModelInfo, body: InferenceBody) -> str:
         "classify": "text-classification",
         "embed": "feature-extraction",
         "chat": "summarization",
+        "summarize": "summarization",
         "translate": "translation",
     }
     return known[info.task]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,12 +12,13 @@ from msgspec import Meta, Struct
 from openmaas.errors import InvalidRequest, OpenMaaSError
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
-from openmaas.gateway.tensors import from_rows, to_rows
+from openmaas.gateway.tensors import from_rows, pack, to_rows
 from openmaas.inference import ModelInfo, Predict, Predicted, Tensor, TensorSpec
 
 
 class PredictBody(Struct, forbid_unknown_fields=True):
-    """``instances``: rows, or (needed for several inputs) objects of a row per input name."""
+    """``instances``: rows, or (needed for several inputs) objects of a row per input name. Of a
+    network over a table: objects of a value per column, null where it is missing."""
 
     instances: Annotated[list[msgspec.Raw], Meta(min_length=1)]
 
@@ -29,20 +31,24 @@ class Predictions(Struct):
 
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_numbers = msgspec.json.Decoder(list[float | None])
+_texts = msgspec.json.Decoder(list[str | None])
 
 
-def request(instances: list[msgspec.Raw], specs: list[TensorSpec]) -> Predict:
+def request(instances: list[msgspec.Raw], info: ModelInfo) -> Predict:
     """
     Raises:
         InvalidRequest: an instance is not what the network's inputs say.
     """
+    specs = info.inputs
+    tensor = _column if info.tabular else _tensor
     if not bytes(instances[0]).lstrip().startswith(b"{"):
         if len(specs) != 1:
             names = ", ".join(spec.name for spec in specs)
             raise InvalidRequest(
                 f"this model has several inputs: send objects with {names}", param="instances"
             )
-        return Predict(inputs=[_tensor(specs[0], instances)])
+        return Predict(inputs=[tensor(specs[0], instances)])
     columns: dict[str, list[msgspec.Raw]] = {spec.name: [] for spec in specs}
     for number, instance in enumerate(instances):
         row = _object(instance, number)
@@ -53,7 +59,7 @@ def request(instances: list[msgspec.Raw], specs: list[TensorSpec]) -> Predict:
             )
         for name, value in row.items():
             columns[name].append(value)
-    return Predict(inputs=[_tensor(spec, columns[spec.name]) for spec in specs])
+    return Predict(inputs=[tensor(spec, columns[spec.name]) for spec in specs])
 
 
 def _object(instance: msgspec.Raw, number: int) -> dict[str, msgspec.Raw]:
@@ -64,8 +70,26 @@ def _object(instance: msgspec.Raw, number: int) -> dict[str, msgspec.Raw]:
 
 
 def _tensor(spec: TensorSpec, rows: list[msgspec.Raw]) -> Tensor:
-    text = b"[" + b",".join(map(bytes, rows)) + b"]"
-    return from_rows(spec.name, spec.datatype, len(spec.shape), text)
+    return from_rows(spec.name, spec.datatype, len(spec.shape), _joined(rows))
+
+
+def _column(spec: TensorSpec, rows: list[msgspec.Raw]) -> Tensor:
+    """A value a row: null stands for a missing one, which the runtime knows as NaN or no text."""
+    try:
+        if spec.datatype == "BYTES":
+            texts = _texts.decode(_joined(rows))
+            flat: list[Any] = [one or "" for one in texts]
+        else:
+            flat = [math.nan if one is None else one for one in _numbers.decode(_joined(rows))]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = str(error).replace("`$[", "`instances[")
+        raise InvalidRequest(f"column {spec.name!r}: {why}", param="instances") from None
+    data = pack(spec.name, spec.datatype, flat)
+    return Tensor(name=spec.name, datatype=spec.datatype, shape=[len(rows), 1], data=data)
+
+
+def _joined(rows: list[msgspec.Raw]) -> bytes:
+    return b"[" + b",".join(map(bytes, rows)) + b"]"
 
 
 def answer(outputs: list[Tensor], rows: int) -> Predictions:
@@ -94,9 +118,7 @@ async def predict(exchange: Exchange) -> None:
     body = exchange.decode(await exchange.body(), PredictBody)
     model = exchange.path["model"]
     info = await _info(exchange, model)
-    call = await exchange.pipeline.submit(
-        exchange.ticket, model, request(body.instances, info.inputs)
-    )
+    call = await exchange.pipeline.submit(exchange.ticket, model, request(body.instances, info))
     (event,) = await exchange.collect(call)
     if not isinstance(event, Predicted):
         raise OpenMaaSError("the worker answered with something else than tensors")

@@ -18,12 +18,16 @@ Format = Literal[
     "gguf",
     "ctranslate2",
     "openvino-translator",
+    "openvino-tabular",
+    "openvino-seq2seq",
 ]
 """``openvino-ir``: an ordinary network; ``openvino-encoder``: tokens → one unit vector;
 ``openvino-classifier``: tokens → a logit for each label;
 ``openvino-llm``: a language model as IR; ``gguf``: one for llama.cpp, ``model.gguf``;
 ``ctranslate2``: a translator for CTranslate2, with its tokenizer and ``translator.json``;
-``openvino-translator``: one as two IRs, ``encoder.xml`` and ``decoder.xml``, greedy."""
+``openvino-translator``: one as two IRs, ``encoder.xml`` and ``decoder.xml``, greedy;
+``openvino-tabular``: a network with an input for each column of ``columns.json``;
+``openvino-seq2seq``: a reader and a writer that were trained here, two IRs, greedy."""
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
@@ -64,7 +68,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an importer says of what it made."""
 
     format: Format
-    task: Literal["chat", "embed", "predict", "classify", "translate"]
+    task: Literal["chat", "embed", "predict", "classify", "translate", "summarize"]
     architecture: _Text  # as the model's own files name it: llama, bert, onnx, keras …
     inputs: list[Port] = []  # of ordinary networks
     outputs: list[Port] = []

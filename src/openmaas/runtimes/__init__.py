@@ -17,9 +17,11 @@ NAMES = (
     "openvino_genai",
     "llamacpp",
     "openvino_tensors",
+    "openvino_tabular",
     "openvino_embeddings",
     "openvino_classifier",
     "openvino_translation",
+    "openvino_seq2seq",
     "ctranslate2_translation",
     "echo",
 )

@@ -26,6 +26,7 @@ from openmaas.inference import (
 )
 from openmaas.runtimes import openvino_cpu as cpu
 from openmaas.runtimes import translation_tokens as shared
+from openmaas.runtimes.measured import Measured
 
 # CTranslate2 looks for PyTorch to convert its models, whose import costs seconds and memory.
 _absent = "torch" not in sys.modules
@@ -130,7 +131,7 @@ class Ctranslate2Translation:
         self._layout = layout
         self._special = frozenset(layout.special)
         self._beams = beams
-        self._sentences = shared.Measured(self._read)
+        self._sentences = Measured(self._read)
         self.info = info
 
     def size(self, request: Request) -> int:

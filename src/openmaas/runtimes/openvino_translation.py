@@ -1,51 +1,29 @@
 """Translation in OpenVINO: two graphs, one that reads sentences and one that writes a word of each.
 
-Greedy, as the small students that run here were trained to be decoded. Sentences of many requests
-are written together; one that has ended leaves the batch.
+Greedy, as the small students that run here were trained to be decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from openmaas.errors import ArtifactRefused, InvalidRequest
-from openmaas.inference import (
-    Answer,
-    Failure,
-    ModelInfo,
-    Request,
-    Tokenize,
-    Translate,
-    Translated,
-    Usage,
-)
+from openmaas.errors import ArtifactRefused
+from openmaas.inference import ModelInfo, Translate
 from openmaas.runtimes import openvino_cpu as cpu
 from openmaas.runtimes import translation_tokens as shared
+from openmaas.runtimes.greedy import GreedyTexts, Sentence
 
 OPTIONS = ("threads", "precision")
 END = 0  # Marian's id for the end of a sentence
-CALL_TOKENS = 4096  # padded source tokens of one call, which bounds memory
-CALL_SENTENCES = 64  # beyond so many, a step of all costs as much as two of half
 MAX_ANSWER = 512  # tokens
 
 
-class _Sentence(msgspec.Struct):
-    """One sentence on its way."""
-
-    source: list[int]
-    longest: int  # tokens of the answer, its end included: what loops without end stops there
-    answer: list[int] = []
-    logprob: float = 0.0  # of all of the answer's tokens
-
-
-def open(folder: Path, options: dict[str, Any]) -> OpenVinoTranslation:
+def open(folder: Path, options: dict[str, Any]) -> GreedyTexts:
     """Loads a translator and translates a probe with it.
 
     Args:
@@ -56,6 +34,27 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVinoTranslation:
     Raises:
         ConfigurationError: an unknown option or value.
         ArtifactRefused: the graphs or the vocabulary cannot be used.
+    """
+    manifest, reads, writes = compiled(folder, options)
+    info = ModelInfo(
+        task="translate",
+        runtime="openvino_translation",
+        context_tokens=manifest["context_tokens"],
+        source_languages=list(manifest.get("source_languages", [])),
+        target_languages=list(manifest.get("target_languages", [])),
+    )
+    runtime = GreedyTexts(_Student(reads, writes, shared.read_words(folder)), info)
+    runtime.run([Translate(inputs=["a probe"])])
+    return runtime
+
+
+def compiled(
+    folder: Path, options: dict[str, Any]
+) -> tuple[dict[str, Any], ov.CompiledModel, ov.CompiledModel]:
+    """The manifest, and the graph that reads and the one that writes.
+
+    Raises:
+        ConfigurationError, ArtifactRefused: as ``open``.
     """
     cpu.known_options(options, OPTIONS)
     threads = cpu.threads_option(options)
@@ -71,27 +70,14 @@ def open(folder: Path, options: dict[str, Any]) -> OpenVinoTranslation:
             graphs.append(cpu.compile_model(model, threads=threads, precision=precision))
         except RuntimeError as error:
             raise ArtifactRefused(f"OpenVINO cannot read {name}.xml: {error}") from error
-    info = ModelInfo(
-        task="translate",
-        runtime="openvino_translation",
-        context_tokens=context,
-        source_languages=list(manifest.get("source_languages", [])),
-        target_languages=list(manifest.get("target_languages", [])),
-    )
-    runtime = OpenVinoTranslation(graphs[0], graphs[1], shared.read_words(folder), info)
-    runtime.run([Translate(inputs=["a probe"])])
-    return runtime
+    return manifest, graphs[0], graphs[1]
 
 
-class OpenVinoTranslation:
-    """A ``BatchRuntime`` over one translator of one pair of languages."""
+class _Student:
+    """A Marian student of one pair of languages."""
 
     def __init__(
-        self,
-        reads: ov.CompiledModel,
-        writes: ov.CompiledModel,
-        words: shared.Words,
-        info: ModelInfo,
+        self, reads: ov.CompiledModel, writes: ov.CompiledModel, words: shared.Words
     ) -> None:
         self._reads = reads.create_infer_request()
         self._writes = writes.create_infer_request()
@@ -101,75 +87,21 @@ class OpenVinoTranslation:
             for port in writes.inputs
             if port.any_name.startswith("cell_")
         }
-        self._words = words
-        self._sentences = shared.Measured(self._read)
-        self.info = info
+        self.words = words
 
-    def size(self, request: Request) -> int:
-        """Tokens of the sources, their ends included.
+    def read(self, text: str) -> list[int]:
+        return [one for one in self.words.encode(text) if one != END] + [END]
 
-        Raises:
-            InvalidRequest: an input is empty or too long, or the languages are not the model's.
-        """
-        if isinstance(request, Tokenize):
-            return 1  # no engine call
-        if not isinstance(request, Translate):
-            raise InvalidRequest("this model translates only", param="model")
-        return sum(len(source) for source in self._sentences(request))
+    def longest(self, source: int) -> int:
+        return longest(source)
 
-    def run(self, requests: Sequence[Request]) -> list[Answer | Failure]:
-        """One text an input, with the mean log-probability of its tokens and its end.
-
-        Raises:
-            InvalidRequest: as ``size``.
-            RuntimeError: what OpenVINO raises.
-        """
-        asked = [request for request in requests if isinstance(request, Translate)]
-        of_each = [
-            [_Sentence(source, longest(len(source))) for source in sources]
-            for sources in map(self._sentences, asked)
-        ]
-        for batch in batches([one for several in of_each for one in several]):
-            self._translate(batch)
-        answers = map(self._answer, asked, of_each)
-        return [
-            shared.split(self._words, request) if isinstance(request, Tokenize) else next(answers)
-            for request in requests
-        ]
+    def spell(self, answer: list[int]) -> str:
+        return self.words.decode([token for token in answer if token != END])
 
     def close(self) -> None:
-        """Frees the engine."""
         del self._reads, self._writes
 
-    def _answer(self, request: Translate, sentences: list[_Sentence]) -> Answer:
-        self._sentences.forget(request)
-        return Translated(
-            outputs=[
-                self._words.decode([token for token in one.answer if token != END])
-                for one in sentences
-            ],
-            logprobs=[one.logprob / len(one.answer) for one in sentences],
-            usage=Usage(
-                input_tokens=sum(len(one.source) for one in sentences),
-                output_tokens=sum(len(one.answer) for one in sentences),
-            ),
-        )
-
-    def _read(self, request: Translate) -> list[list[int]]:
-        shared.language(request.source, self.info.source_languages, "source")
-        shared.language(request.target, self.info.target_languages, "target")
-        if not request.inputs:
-            raise InvalidRequest("there is nothing to translate", param="input")
-        context = self.info.context_tokens
-        sources = []
-        for index, text in enumerate(request.inputs):
-            shared.check_text(text, index, context)
-            source = [one for one in self._words.encode(text) if one != END] + [END]
-            shared.check_length(len(source), index, context)
-            sources.append(source)
-        return sources
-
-    def _translate(self, sentences: list[_Sentence]) -> None:
+    def write(self, sentences: list[Sentence]) -> None:
         mask = np.zeros((len(sentences), max(len(one.source) for one in sentences)), np.int64)
         tokens = np.zeros_like(mask)
         for row, one in enumerate(sentences):
@@ -194,11 +126,7 @@ class OpenVinoTranslation:
                 one.logprob += float(logprob)
             for name in self._cells:
                 state[name] = self._writes.get_tensor("new_" + name).data.copy()
-            going = [
-                row
-                for row, one in enumerate(sentences)
-                if one.answer[-1] != END and len(one.answer) < one.longest
-            ]
+            going = [row for row, one in enumerate(sentences) if not one.ended(END)]
             if len(going) < len(sentences):
                 sentences = [sentences[row] for row in going]
                 token = token[going]
@@ -212,12 +140,3 @@ class OpenVinoTranslation:
 def longest(source: int) -> int:
     """Tokens of an answer at most, its end included, by those of its source."""
     return min(2 * source + 32, MAX_ANSWER)
-
-
-def batches(sentences: list[_Sentence]) -> Iterator[list[_Sentence]]:
-    """The sentences of each call, longest first, so that there is little padding."""
-    left = sorted(sentences, key=lambda one: -len(one.source))
-    while left:
-        most = max(1, min(CALL_SENTENCES, CALL_TOKENS // len(left[0].source)))
-        yield left[:most]
-        left = left[most:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +10,13 @@ import sentencepiece
 from tokenizers import Tokenizer
 
 from openmaas.errors import ArtifactRefused, InvalidRequest, PayloadTooLarge
-from openmaas.inference import Tokenize, Tokenized, Translate, Usage
+from openmaas.inference import Tokenize, Tokenized, Usage
 
 TOKENIZER_BYTES = 64 << 20
 # A text is refused unread beyond this many characters per token of context, which bounds the
 # tokenizer's time: no text of that length fits.
 CHARACTERS_PER_TOKEN = 100
 LISTED = 20  # languages that a refusal names
-# Requests that were measured and then given up by their callers leave their tokens behind.
-REMEMBERED = 4096
 
 
 class Words(Protocol):
@@ -63,9 +60,14 @@ class Pieces:
 
 
 class Fast:
-    """A ``tokenizer.json``."""
+    """A ``tokenizer.json``.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        special: texts get the special tokens that the file puts around them.
+    """
+
+    def __init__(self, path: Path, *, special: bool = False) -> None:
+        self._special = special
         try:
             self._tokenizer = Tokenizer.from_buffer(_read(path))
         except ArtifactRefused:
@@ -76,7 +78,7 @@ class Fast:
         self._tokenizer.no_padding()
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=self._special).ids
         return ids
 
     def decode(self, ids: list[int]) -> str:
@@ -168,31 +170,6 @@ def split(words: Words, request: Tokenize) -> Tokenized:
     """The text's own tokens: those that a translator adds depend on the languages."""
     outputs = [words.split(text) for text in request.inputs]
     return Tokenized(outputs=outputs, usage=Usage(input_tokens=sum(map(len, outputs))))
-
-
-class Measured:
-    """What ``size`` read of a request, kept for ``run``: id → (the request, so that the id stays
-    its own, and what was read)."""
-
-    def __init__(self, read: Callable[[Translate], Any]) -> None:
-        self._read = read
-        self._kept: dict[int, tuple[Translate, Any]] = {}
-
-    def __call__(self, request: Translate) -> Any:
-        known = self._kept.get(id(request))
-        if known is not None:
-            return known[1]
-        found = self._read(request)
-        while len(self._kept) >= REMEMBERED:
-            del self._kept[next(iter(self._kept))]
-        self._kept[id(request)] = (request, found)
-        return found
-
-    def forget(self, request: Translate) -> None:
-        self._kept.pop(id(request), None)
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
 
 def _pieces(path: Path) -> Any:

@@ -23,8 +23,8 @@ TASKS: dict[type, tuple[str, ...]] = {
     Embed: ("embed",),
     Predict: ("predict",),
     Score: ("classify",),
-    Translate: ("translate",),
-    Tokenize: ("chat", "embed", "classify", "translate"),
+    Translate: ("translate", "summarize"),
+    Tokenize: ("chat", "embed", "classify", "translate", "summarize"),
 }
 
 

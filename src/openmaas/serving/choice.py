@@ -32,6 +32,14 @@ CHOICES: dict[str, tuple[str, str]] = {
         "openvino_translation",
         "a small translator of one pair of languages, read by OpenVINO in eight bits",
     ),
+    "openvino-tabular": (
+        "openvino_tabular",
+        "a network over a table: a tensor for each column in, numbers and a label out",
+    ),
+    "openvino-seq2seq": (
+        "openvino_seq2seq",
+        "an encoder and decoder that were trained here; OpenVINO writes greedily, in batches",
+    ),
     "openvino-ir": ("openvino_tensors", "an ordinary network: tensors in, tensors out"),
 }
 

@@ -45,8 +45,8 @@ def reranks(info: ModelInfo) -> int | None:
 
 def summarizes(info: ModelInfo) -> int | None:
     """Sentences of the text itself are true to it; what a small language model writes may not
-    be, so that one is asked for by name."""
-    return {"embed": 0, "chat": 1}.get(info.task)
+    be, so that one is asked for by name, as is a network that was trained on some kind of text."""
+    return {"embed": 0, "chat": 1, "summarize": 2}.get(info.task)
 
 
 def translates(info: ModelInfo) -> int | None:

@@ -1,5 +1,5 @@
 """What a text says, in fewer words: its own most central sentences (extractive), or new ones by
-a language model (abstractive)."""
+a language model or a network that was trained to (abstractive)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import InvalidRequest
-from openmaas.inference import Chat, Message, Sampling
+from openmaas.inference import Chat, Message, Sampling, Translate, Translated
 from openmaas.tasks.asking import Model, together, token_counts, vectors, written
 from openmaas.tasks.languages import detect, name_of
 from openmaas.tasks.passages import passages, sentences
@@ -27,6 +27,7 @@ DAMPING = 0.85
 LEAST_LIKENESS = 0.1  # of two sentences that are joined in the graph
 REPEATS = 0.8  # a sentence so like one that was chosen says nothing new
 ENDS = '.!?…。!?؟।"”»)'
+AROUND = 4  # tokens that a trained network's tokenizer puts around a text, at the most
 AT_ONCE = 4  # parts that a language model summarizes at a time
 ROUNDS = 4  # of summaries of summaries
 
@@ -157,6 +158,17 @@ async def condense(
             yield text.strip()
     finally:
         await pieces.aclose()
+
+
+async def trained(model: Model, text: str, style: Style) -> str:
+    """What a network writes that was trained to summarize, of each part that it can read."""
+    room = max(1, model.info.context_tokens - AROUND)
+    parts = [part for part in await fitting(model, text.strip(), room) if part.strip()]
+    answer = await model.ask(Translate(inputs=parts))
+    assert isinstance(answer, Translated)
+    made = "".join(_spaced(part.strip()) for part in answer.outputs if part.strip()).strip()
+    whole = sentences(made, detect(made)) if style == "bullets" else [made]
+    return "".join(shaped(whole, style)).strip()
 
 
 async def _reduced(model: Model, text: str, length: Length, into: str) -> str:

@@ -49,7 +49,7 @@ async def translate(
         source, target: the model's own codes for a translator, any for a chat model.
     """
     translator = _Translator(model, source, target)
-    parts = _parts(text, source)
+    parts = _parts(text, source, model)
     for at in range(0, len(parts), AT_ONCE):
         for piece in await translator.batch(parts[at : at + AT_ONCE]):
             yield piece
@@ -62,12 +62,16 @@ def score(pieces: list[Piece]) -> float | None:
     return sum(value * weight for value, weight in known) / total if total else None
 
 
-def _parts(text: str, source: str) -> list[str]:
+def _parts(text: str, source: str, model: Model) -> list[str]:
     """Sentences, line breaks and what else is between them; joined, they are the text."""
+    most = SENTENCE_TOKENS
+    if model.info.task == "translate" and model.info.context_tokens:
+        # Their own tokens may be twice as many as the estimate: of small vocabularies.
+        most = min(most, max(4, model.info.context_tokens // 2))
     parts: list[str] = []
     for line in text.splitlines(keepends=True):
         for sentence in sentences(line, base(source)):
-            parts += passages(sentence, SENTENCE_TOKENS, base(source))
+            parts += passages(sentence, most, base(source))
     return parts
 
 

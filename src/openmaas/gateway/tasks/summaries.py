@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from openmaas.errors import UnsupportedParameter
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.tasks.common import (
@@ -19,9 +20,10 @@ from openmaas.gateway.tasks.common import (
     texts,
     used,
 )
+from openmaas.inference import ModelInfo
 from openmaas.serving import ranking
 from openmaas.tasks.asking import together
-from openmaas.tasks.summarize import Length, Style, condense, extract, method
+from openmaas.tasks.summarize import Length, Style, condense, extract, method, trained
 
 if TYPE_CHECKING:
     from openmaas.serving.asking import Asking
@@ -52,11 +54,24 @@ async def summarize(exchange: Exchange) -> None:
     model = await exchange.pipeline.asking(
         exchange.ticket, body.model, "summarize", ranking.summarizes
     )
+    check(model.info, body)
     if body.stream:
         await exchange.relay(_summary_events(model, found, body))
         return
     data = await exchange.complete(summaries(model, found, body))
     await exchange.respond_json(_answer(model, data))
+
+
+def check(info: ModelInfo, body: SummarizeBody) -> None:
+    """
+    Raises:
+        UnsupportedParameter: a length or language, of a network that was trained to its own.
+    """
+    for param in ("length", "language"):
+        if info.task == "summarize" and getattr(body, param) is not None:
+            raise UnsupportedParameter(
+                f"{param} is what this model was trained on: leave it out", param=param
+            )
 
 
 async def _summary(
@@ -65,6 +80,9 @@ async def _summary(
     wanted = (body.length or "medium", body.style or "paragraph", body.language)
     if model.info.task == "embed":
         yield await extract(model, text, *wanted)
+        return
+    if model.info.task == "summarize":
+        yield await trained(model, text, body.style or "paragraph"), None
         return
     async for piece in condense(model, text, *wanted):
         yield piece, None

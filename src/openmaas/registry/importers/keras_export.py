@@ -65,7 +65,10 @@ def _lean() -> Any:
     for name in _HOLLOW:
         sys.modules[name] = ModuleType(name)
     try:
-        return importlib.import_module("keras")
+        keras = importlib.import_module("keras")
+        # Keras asks once whether it is there, and later, to copy a layer, would import it.
+        _ = importlib.import_module("keras.src.utils.module_utils").tensorflow.available
+        return keras
     finally:
         for name, module in kept.items():
             if module is not None:
