@@ -192,7 +192,7 @@ class Training:
     def network(self, network: Any) -> Object:
         """A Keras model, its JSON or a path of a ``.keras`` file as the API takes it."""
         if isinstance(network, Mapping):
-            return dict(network)
+            return {"config": dict(network)} if "class_name" in network else dict(network)
         if isinstance(network, str) and network.lstrip().startswith("{"):
             return {"config": json.loads(network)}
         return {"upload": self._uploaded(network)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from openmaas.errors import InvalidRequest
 from openmaas.gateway import tensors
@@ -19,8 +19,7 @@ Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Encoding = Literal["numbers", "base64"]
 Names = Annotated[list[Annotated[str, Meta(max_length=400)]], Meta(max_length=4096)]
 CheckpointName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-NONE = Raw(b"")
-NULL = b"null"
+Given = Raw | UnsetType  # JSON that is read later
 MOST_CALLS = 128  # of one request
 
 
@@ -50,14 +49,14 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True, tag_field="call"):
 class _Rows(_Body, kw_only=True):
     """``inputs``: an array (or nested numbers), or one for each input by name; or ``rows``."""
 
-    inputs: Raw = NONE
+    inputs: Given = UNSET
     rows: Annotated[list[Count], Meta(max_length=65_536)] | None = None
 
-    def batch(self, targets: Raw = NONE, weights: Raw = NONE) -> Batch:
-        given = bytes(self.inputs)
-        if (self.rows is None) == (given in (b"", NULL)):
+    def batch(self, targets: Given = UNSET, weights: Given = UNSET) -> Batch:
+        given = _json_of(self.inputs)
+        if (self.rows is None) == (not given):
             raise InvalidRequest("say either inputs or rows", param="inputs")
-        if self.rows is not None and bytes(targets) not in (b"", NULL):
+        if self.rows is not None and _json_of(targets):
             raise InvalidRequest("rows have targets of their own", param="targets")
         return Batch(
             inputs=[] if self.rows is not None else _inputs(given),
@@ -68,8 +67,8 @@ class _Rows(_Body, kw_only=True):
 
 
 class _Learning(_Rows, kw_only=True):
-    targets: Raw = NONE
-    weights: Raw = NONE  # of each row's loss
+    targets: Given = UNSET
+    weights: Given = UNSET  # of each row's loss
 
 
 class ForwardBody(_Learning, tag="forward", kw_only=True):
@@ -271,9 +270,15 @@ def _inputs(raw: bytes) -> list[Tensor]:
     ]
 
 
-def _optional(name: str, raw: Raw) -> Tensor | None:
-    data = bytes(raw)
-    return None if data in (b"", NULL) else _array(name, data)
+def _json_of(given: Given) -> bytes:
+    """What was given; nothing where it was left out or null."""
+    data = b"" if given is UNSET else bytes(given)
+    return b"" if data == b"null" else data
+
+
+def _optional(name: str, given: Given) -> Tensor | None:
+    data = _json_of(given)
+    return _array(name, data) if data else None
 
 
 def _array(name: str, raw: bytes) -> Tensor:

@@ -135,12 +135,14 @@ class Clock:
         self._account = account
         self._held = Amounts()  # of the quotas, for what is not in the ledger yet
         self._written = time.monotonic()
+        self._refused = False
         self._lock = asyncio.Lock()
 
     @property
     def due(self) -> bool:
         """Whether a row should be written now."""
-        return self.seconds > self.billed and time.monotonic() - self._written >= ROW_SECONDS
+        late = self._refused or time.monotonic() - self._written >= ROW_SECONDS
+        return late and self.seconds > self.billed
 
     def check(self, ahead: float = 1.0) -> None:
         """Holds so many seconds of the owner's quotas beyond those that were used.
@@ -160,6 +162,7 @@ class Clock:
         for meter in self._account.meters:
             refusal = meter.refusal(more)
             if refusal is not None:
+                self._refused = True  # what it has used itself should be told apart from the rest
                 raise refusal
         self._hold(more)
 
@@ -178,7 +181,7 @@ class Clock:
             StorageUnavailable, StorageFull: it could not be written in time. It will be.
         """
         async with self._lock:
-            self._written = time.monotonic()
+            self._written, self._refused = time.monotonic(), False
             busy = math.ceil(self.seconds) - self.billed
             if busy <= 0 or not self._metering.metered:
                 return
