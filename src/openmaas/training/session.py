@@ -130,7 +130,7 @@ class Session:
         norms = {name: _number(norm) for name, norm in learned.norms.items()}
         found = {"loss": learned.loss, "gradient_norms": norms, "rows": learned.rows}
         if call.per_example:
-            found["per_example"] = learned.per_example.tolist()
+            found["per_example"] = np.asarray(learned.per_example).tolist()
         return found, []
 
     def _remember(self, batch: Rows) -> None:

@@ -50,7 +50,7 @@ class State(NamedTuple):
 
 class Learned(NamedTuple):
     loss: float
-    per_example: Array
+    per_example: Any  # an array of JAX
     norms: dict[str, float]  # of each layer's gradients
     rows: float  # that wait for the next step, with these
 
@@ -89,6 +89,7 @@ class SessionNetwork:
             jnp.zeros((), keras.config.floatx()),
         )
         self.step = 0
+        self._rows = 0.0  # that ``state.rows`` is
         self._shapes: set[tuple[object, ...]] = set()
         self._forward: Any = jax.jit(self._run)
         self._backward: Any = jax.jit(self._accumulate)
@@ -117,16 +118,17 @@ class SessionNetwork:
         """
         self._check(batch)
         given = (self.state, batch.inputs, batch.targets, batch.weights)
-        fine, state, loss, each, norms = self._called(self._backward, batch, *given)
-        if not bool(fine):
-            self._finite(float(loss), np.asarray(each), batch)
+        told, each, state = self._called(self._backward, batch, *given)
+        fine, loss, rows, *squares = np.asarray(told).tolist()
+        if not fine:
+            self._finite(loss, np.asarray(each), batch)
             raise TrainingFailed(
                 "the loss is finite, but its gradients are not; they were not added. A smaller "
                 "learning rate, clipping or another initialisation may help",
                 cause="not_finite",
             )
-        self.state = state
-        return Learned(float(loss), np.asarray(each), self._layers(norms), float(state.rows))
+        self.state, self._rows = state, rows
+        return Learned(loss, each, self._layers(squares), rows)
 
     def optim_step(self, learning_rate: float | None, clip_norm: float | None) -> float:
         """One step of the optimizer with the mean gradients; the norm of all of them together,
@@ -137,20 +139,22 @@ class SessionNetwork:
             TrainingFailed: weights would be no numbers; the step was not made, and the gradients
                 were dropped.
         """
-        if not float(self.state.rows):
+        if not self._rows:
             raise Conflict("there are no gradients to apply; call forward_backward first")
         rate = self.learning_rate if learning_rate is None else learning_rate
-        fine, state, norm = self._descend(self.state, rate, clip_norm or math.inf)
-        self.state = state
-        if not bool(fine):
+        told, state = self._descend(self.state, rate, clip_norm or math.inf)
+        fine, norm = np.asarray(told).tolist()
+        self.state, self._rows = state, 0.0
+        if not fine:
             raise TrainingFailed(
                 f"this step would make weights that are no numbers (its gradients' norm is "
-                f"{float(norm):g}); it was not made, and its gradients were dropped. Use a smaller "
+                f"{norm:g}); it was not made, and its gradients were dropped. Use a smaller "
                 "learning rate, or clip_norm",
                 cause="not_finite",
             )
         self.step += 1
-        return float(norm)
+        found: float = norm
+        return found
 
     def tensors(self, which: str, names: Sequence[str] = ()) -> dict[str, Array]:
         """Weights or gradients by name.
@@ -189,6 +193,7 @@ class SessionNetwork:
         if [(one.shape, one.dtype) for one in leaves] != [(a.shape, a.dtype) for a in arrays]:
             raise InvalidRequest("the checkpoint is of another network")
         self.state = jax.tree.unflatten(shape, [jnp.asarray(one) for one in arrays])
+        self._rows = float(self.state.rows)
 
     def settle(self) -> Any:
         """The Keras network, with the weights as they are now: copies, as Keras's own loops take
@@ -227,9 +232,11 @@ class SessionNetwork:
         ]
         squares = [jnp.sum(jnp.square(one)) for one in gradients]
         fine = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(squares)))
+        # All numbers that are told of in one array: each by itself would be waited for.
+        told = jnp.stack([one.astype(total.dtype) for one in (fine, loss, total, *squares)])
         learned = state._replace(fixed=fixed, gradients=mean, rows=total)
         kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), learned, state)
-        return fine, kept, loss, each, squares
+        return told, each, kept
 
     def _apply(self, state: State, rate: Any, clip_norm: Any) -> Any:
         gradients = state.gradients
@@ -243,7 +250,8 @@ class SessionNetwork:
         stepped = state._replace(trainable=trainable, optimizer=optimizer)
         kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), stepped, state)
         zeros = [jnp.zeros_like(one) for one in state.gradients]
-        return fine, kept._replace(gradients=zeros, rows=jnp.zeros_like(state.rows)), norm
+        told = jnp.stack([fine.astype(state.rows.dtype), norm.astype(state.rows.dtype)])
+        return told, kept._replace(gradients=zeros, rows=jnp.zeros_like(state.rows))
 
     def _call(
         self, trainable: Leaves, fixed: Leaves, inputs: Any, *, training: bool
@@ -331,11 +339,11 @@ class SessionNetwork:
             f"the loss is {loss}{where}{why}. Nothing was changed by this call", cause="not_finite"
         )
 
-    def _layers(self, squares: Sequence[Any]) -> dict[str, float]:
+    def _layers(self, squares: Sequence[float]) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, square in zip(self.names, squares, strict=False):
             layer = name.rpartition("/")[0] or name
-            found[layer] = found.get(layer, 0.0) + float(square)
+            found[layer] = found.get(layer, 0.0) + square
         return {layer: math.sqrt(square) for layer, square in found.items()}
 
 
