@@ -73,6 +73,19 @@ TABLE = {
     ("GET", "/v1/datasets/{dataset}"): Route("train"),
     ("GET", "/v1/datasets/{dataset}/preview"): Route("train"),
     ("DELETE", "/v1/datasets/{dataset}"): Route("train"),
+    **{("GET", f"/v1/training/sessions{what}"): Route("train") for what in ("", "/{session}")},
+    ("DELETE", "/v1/training/sessions/{session}"): Route("train"),
+    ("POST", "/v1/training/sessions"): Route("train", {"model": "x", "network": {}}),
+    ("POST", "/v1/training/sessions/{session}/calls"): Route(
+        "train", {"calls": [{"call": "optim_step"}]}
+    ),
+    **{
+        ("POST", f"/v1/training/sessions/{{session}}/{what}"): Route("train", {})
+        for what in (
+            "forward", "forward_backward", "optim_step", "predict", "weights", "gradients",
+            "save_checkpoint", "load_checkpoint", "publish", "resume",
+        )
+    },
     ("GET", "/v1/quota"): Route("inference"),
     ("GET", "/v1/prices"): Route("inference"),
     ("POST", "/v1/prices"): Route("admin", {"model": "x", "rates": {}}),
@@ -143,7 +156,7 @@ def ask(
     method, path = route
     given = {"model": "echo", "version": "1", "task": "summarization", "tenant": "default",
              "project": "default", "key": "key_0", "month": "2026-11", "upload": "up_0",
-             "dataset": "ds_0"} | names  # fmt: skip
+             "dataset": "ds_0", "session": "session_0"} | names  # fmt: skip
     url = re.sub(r"{(\w+)}", lambda match: given[match[1]], path)
     body = TABLE[route].body
     if isinstance(body, dict) and "model" in body:
