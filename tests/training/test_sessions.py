@@ -412,3 +412,46 @@ def reference(*arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+# --- data sets -----------------------------------------------------------------------------------
+
+
+def test_rows_of_a_data_set_by_their_numbers(house: ServerProcess, client: Client) -> None:
+    x, y = rows(60)
+    data = client.datasets.upload_arrays("numbers", x=x, y=y)
+    given = {"loss": LOSS, "dataset": data, "target": "y"}
+    with client.sessions.open(network(8, 3), model="ofrows", **given) as session:
+        numbers = [59, 3, 17, 17]
+        by_number = session.forward(rows=numbers)
+        by_value = session.forward(x[numbers], y[numbers])
+        assert by_number.loss == by_value.loss
+        np.testing.assert_array_equal(by_number.outputs, by_value.outputs)
+        session.forward_backward(rows=range(60))
+        session.optim_step()
+        with pytest.raises(ApiError, match="from 0 to 59"):
+            session.predict(rows=[60])
+        published = session.publish()
+    card = client.training.versions("ofrows")[0]["card"]
+    assert published["version"] == 1
+    assert card["dataset"]["fingerprint"] == data.fingerprint
+
+
+def test_a_recipe_on_a_data_set(client: Client, tmp_path: Path) -> None:
+    texts = [("good fine great", "up"), ("bad poor awful", "down")] * 40
+    file = tmp_path / "texts.csv"
+    file.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts))
+    data = client.datasets.upload(file, name="texts")
+    parameters = {"length": 8, "dimensions": 8}
+    with client.sessions.open(
+        recipe="text_embeddings", parameters=parameters, dataset=data, model="moods"
+    ) as session:
+        losses = []
+        for _ in range(8):
+            losses.append(session.forward_backward(rows=range(80)).loss)
+            session.optim_step(learning_rate=0.05)
+        assert losses[-1] < losses[0] / 2
+        session.publish(deploy=True)
+    version = client.training.versions("moods")[0]
+    assert (version["task"], version["card"]["recipe"]) == ("classify", "text_embeddings")
+    assert set(version["labels"]) == {"up", "down"}

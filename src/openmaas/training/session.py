@@ -55,7 +55,7 @@ class Session:
             InvalidRequest, ArtifactRefused: the network, its loss or its data do not fit.
         """
         task = msgspec.json.decode((folder / TASK).read_bytes(), type=SessionTask)
-        return cls(folder, task, open_source(task))
+        return cls(folder, task, open_source(task, folder))
 
     @property
     def step(self) -> int:
@@ -230,7 +230,7 @@ class Session:
         return at
 
     def _export(self) -> dict[str, Any]:
-        if not self._seen:
+        if not self._seen and self._task.dataset is None:
             raise Conflict(
                 "a version is verified on real rows, and this session has seen none: call predict, "
                 "forward or forward_backward first"

@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import ArtifactRefused, InvalidRequest
-from openmaas.training import fitting, network
+from openmaas.training import fitting, network, parameters
 from openmaas.training.data import Dataset
 from openmaas.training.precision import compute_in
+from openmaas.training.recipes.base import SHOWN, Asked, Prepared, Recipe
 from openmaas.training.session_network import SessionNetwork
-from openmaas.training.session_task import SessionTask
-from openmaas.training.spec import Fit
+from openmaas.training.session_task import PREPARED, SessionTask
+from openmaas.training.spec import Fit, SessionSpec
+from openmaas.training.training import recipe as recipe_of
 
 Array = NDArray[Any]
+Port = tuple[str, tuple[int | None, ...], str]  # name, shape and dtype of an input
 MOST_ROWS = 65_536  # of one call
 
 
 class Source:
-    """An own network, and the arrays or number columns of a data set if there is one."""
+    """A network of the caller's own, without data of the server's.
 
-    def __init__(self, task: SessionTask) -> None:
-        spec = task.spec
-        self.dtype = spec.dtype
-        compute_in(spec.dtype)
+    Raises:
+        InvalidRequest: network, loss or data do not fit.
+    """
+
+    model: Any
+    optimizer: Any
+    loss: str
+
+    def __init__(self, task: SessionTask, folder: Path) -> None:
+        self.dtype = task.spec.dtype
+        compute_in(self.dtype)
         try:
-            self.model = _network(task)
-            self.optimizer = fitting.optimizer(Fit(optimizer=spec.optimizer), steps=1)
+            self._make(task, folder)
         except ArtifactRefused as error:
             raise InvalidRequest(error.message, param="network") from None
         except InvalidRequest as error:
             where = (error.param or "").removeprefix("fit.") or None
             raise InvalidRequest(error.message, param=where) from None
-        if spec.loss not in fitting.LOSSES:
-            there = ", ".join(sorted(fitting.LOSSES))
-            raise InvalidRequest(
-                f"no loss {str(spec.loss)[:64]!r}; there are {there}", param="loss"
-            )
-        self.loss: str = spec.loss
-        self.inputs: list[tuple[str, tuple[int | None, ...], str]] = [
+        self.inputs: list[Port] = [
             (str(one._keras_history.operation.name), tuple(one.shape), str(one.dtype))
             for one in self.model.inputs
         ]
-        self._data = None if task.dataset is None else _Data(task, self.inputs)
 
     def of_rows(self, rows: Sequence[int]) -> tuple[list[Array], Array]:
         """Inputs and targets of rows of the data set.
@@ -56,109 +60,124 @@ class Source:
         Raises:
             InvalidRequest: there is no data set, or no such row.
         """
-        if self._data is None:
-            raise InvalidRequest("the session was opened without a data set", param="rows")
-        return self._data.of(rows)
+        raise InvalidRequest("the session was opened without a data set", param="rows")
 
     def export(self, learned: SessionNetwork, seen: Sequence[Array], folder: Path) -> str:
-        """Writes the layout of a kind of ``registry.convert``, and returns the kind."""
-        folder.mkdir(exist_ok=True)
-        for old in folder.iterdir():
-            old.unlink()
+        """Writes the layout of a kind of ``registry.convert``, and returns the kind.
+
+        Args:
+            seen: rows to verify the version with, where there are none of a data set.
+        """
+        model = self._exported(learned, folder)
+        given = [one.astype(str(port.dtype)) for one, port in zip(seen, model.inputs, strict=True)]
+        outputs = _outputs(model, given)
+        arrays: dict[str, Any] = {
+            name: one for (name, _, _), one in zip(self.inputs, given, strict=True)
+        }
+        model.save(folder / "model.keras")
+        np.savez(folder / "rows.npz", outputs=outputs, **arrays)
+        return "keras"
+
+    def _make(self, task: SessionTask, folder: Path) -> None:
+        spec, given = task.spec, task.spec.network
+        if given is not None and given.config is not None:
+            self.model = network.from_config(_typed(given.config, spec.dtype), spec.seed)
+        else:
+            assert task.network is not None
+            made = network.from_file(Path(task.network), spec.seed, compiled=False)
+            self.model = made if spec.dtype == "float32" else _retyped(made, spec.dtype)
+        self.optimizer = fitting.optimizer(Fit(optimizer=spec.optimizer), steps=1)
+        self.loss = _known(spec.loss)
+
+    def _exported(self, learned: SessionNetwork, folder: Path) -> Any:
+        """The network in float32, as it is served, and an empty folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         model = learned.settle()
         if self.dtype != "float32":
             model = _retyped(model, "float32")
             keras.config.set_floatx(self.dtype)
-        model.save(folder / "model.keras")
-        given = [one.astype(str(port.dtype)) for one, port in zip(seen, model.inputs, strict=True)]
-        outputs = model.predict(network.arranged(model, given), verbose=0)
-        names = [name for name, _, _ in self.inputs]
-        arrays: dict[str, Any] = dict(zip(names, given, strict=True))
-        np.savez(folder / "rows.npz", outputs=outputs, **arrays)
-        return "keras"
+        return model
 
 
-class _Data:
-    """Rows by their numbers in the data set."""
+class DataSource(Source):
+    """A recipe's network, or one's own, with the rows of a data set."""
 
-    def __init__(
-        self, task: SessionTask, ports: Sequence[tuple[str, tuple[int | None, ...], str]]
-    ) -> None:
-        assert task.dataset is not None
-        self._dataset = Dataset(Path(task.dataset))
-        described = self._dataset.description
-        columns = [one.name for one in described.columns]
-        target = task.spec.target or described.target
-        if target is None or target not in columns:
-            raise InvalidRequest(
-                f"target {str(target)[:100]!r} is no column; there are: {', '.join(columns)}",
-                param="target",
-            )
-        names = task.spec.inputs or [name for name in columns if name != target]
-        for name in (*names, target):
-            if name not in columns:
-                raise InvalidRequest(
-                    f"{name[:100]!r} is no column; there are: {', '.join(columns)}", param="inputs"
-                )
-            if self._dataset.column(name).kind not in ("array", "number"):
-                raise InvalidRequest(
-                    f"column {name!r} is of kind {self._dataset.column(name).kind}; a network of "
-                    "your own takes numbers (a recipe reads texts and categories)",
-                    param="inputs",
-                )
-        self._arrays = [self._dataset.array(name) for name in names]
-        self._target = self._dataset.array(target)
-        self._ports = ports
-        # One input, several number columns: they are its features.
-        self._joined = len(ports) == 1 and len(names) > 1
-        if not self._joined and len(ports) != len(names):
-            raise InvalidRequest(
-                f"the network has {len(ports)} inputs, the data set {len(names)} columns for them",
-                param="inputs",
-            )
+    _recipe: Recipe
+    _prepared: Prepared
 
-    def of(self, rows: Sequence[int]) -> tuple[list[Array], Array]:
-        count = self._dataset.description.rows
+    def of_rows(self, rows: Sequence[int]) -> tuple[list[Array], Array]:
+        every = self._prepared.train
+        count = len(every.targets)
         if not 1 <= len(rows) <= MOST_ROWS or not all(0 <= row < count for row in rows):
             raise InvalidRequest(
                 f"rows are from 1 to {MOST_ROWS} numbers from 0 to {count - 1}", param="rows"
             )
-        index = np.asarray(rows)
-        arrays = [np.asarray(one[index]) for one in self._arrays]
-        if self._joined:
-            arrays = [np.stack(arrays, axis=1)]
-        inputs = []
-        for array, (name, shape, dtype) in zip(arrays, self._ports, strict=True):
-            if array.ndim == len(shape) - 1:
-                array = array[..., None]
-            if array.ndim != len(shape) or any(
-                side is not None and side != one
-                for side, one in zip(shape[1:], array.shape[1:], strict=True)
-            ):
-                raise InvalidRequest(
-                    f"the data set's rows are of shape {list(array.shape[1:])}, input {name!r} "
-                    f"takes {['any' if side is None else side for side in shape[1:]]}",
-                    param="rows",
-                )
-            inputs.append(array.astype(dtype))
-        return inputs, self._target[index]
+        places = np.asarray(rows)
+        inputs = [
+            np.asarray(one[places]).astype(dtype)
+            for one, (_, _, dtype) in zip(every.inputs, self.inputs, strict=True)
+        ]
+        return inputs, np.asarray(every.targets[places])
+
+    def export(self, learned: SessionNetwork, seen: Sequence[Array], folder: Path) -> str:
+        model = self._exported(learned, folder)
+        _, held_out = self._prepared.held_out
+        shown = (held_out or self._prepared.train).take(slice(0, SHOWN))
+        return self._recipe.export(model, shown, _outputs(model, shown.inputs), folder)
+
+    def _make(self, task: SessionTask, folder: Path) -> None:
+        spec = task.spec
+        fit = Fit(optimizer=spec.optimizer, loss=spec.loss, seed=spec.seed)
+        keras.utils.set_random_seed(spec.seed)
+        self._recipe = recipe_of(spec.recipe)(self._asked(task, fit, folder / PREPARED))
+        self._prepared = self._recipe.prepare()
+        self.model = self._recipe.build()
+        # Schedules and early stopping are of runs; a session's steps say their own learning rate.
+        filled = fitting.filled(fit, self._recipe.own_fit)
+        self._recipe.compile(self.model, msgspec.structs.replace(filled, callbacks=[]), 1)
+        self.optimizer, self.loss = self.model.optimizer, _known(self.model.loss)
+
+    def _asked(self, task: SessionTask, fit: Fit, prepared: Path) -> Asked:
+        assert task.dataset is not None
+        spec: SessionSpec = task.spec
+        prepared.mkdir(exist_ok=True)
+        own = spec.network
+        if own is not None and own.config is not None:
+            own = msgspec.structs.replace(own, config=_typed(own.config, spec.dtype))
+        elif own is not None and spec.dtype != "float32":
+            raise InvalidRequest(
+                "a file's network on a data set computes in float32", param="dtype"
+            )
+        return Asked(
+            data=Dataset(Path(task.dataset)),
+            inputs=spec.inputs,
+            target=spec.target,
+            parameters=parameters.parsed(spec.recipe, spec.parameters),
+            fit=fit,
+            prepared=prepared,
+            network=own,
+            network_file=None if task.network is None else Path(task.network),
+        )
 
 
-def open_source(task: SessionTask) -> Source:
+def open_source(task: SessionTask, folder: Path) -> Source:
     """
     Raises:
-        InvalidRequest, ArtifactRefused: network, loss or data do not fit.
+        InvalidRequest: network, loss or data do not fit.
     """
-    return Source(task)
+    return Source(task, folder) if task.dataset is None else DataSource(task, folder)
 
 
-def _network(task: SessionTask) -> Any:
-    spec, dtype = task.spec.network, task.spec.dtype
-    if spec is not None and spec.config is not None:
-        return network.from_config(_typed(spec.config, dtype), task.spec.seed)
-    assert task.network is not None
-    made = network.from_file(Path(task.network), task.spec.seed, compiled=False)
-    return made if dtype == "float32" else _retyped(made, dtype)
+def _known(loss: Any) -> str:
+    if loss not in fitting.LOSSES:
+        there = ", ".join(sorted(fitting.LOSSES))
+        raise InvalidRequest(f"no loss {str(loss)[:64]!r}; there are {there}", param="loss")
+    return str(loss)
+
+
+def _outputs(model: Any, inputs: list[Array]) -> Array:
+    return np.asarray(model.predict(network.arranged(model, inputs), verbose=0))
 
 
 def _retyped(model: Any, dtype: str) -> Any:

@@ -7,7 +7,7 @@ import msgspec
 from openmaas.training.spec import SessionSpec
 
 AUTO = "auto"  # the checkpoint that the service writes by itself
-TASK, CHECKPOINTS, EXPORT = "session.json", "checkpoints", "export"
+TASK, CHECKPOINTS, EXPORT, PREPARED = "session.json", "checkpoints", "export", "prepared"
 
 
 class SessionTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +16,5 @@ class SessionTask(msgspec.Struct, frozen=True, kw_only=True):
     spec: SessionSpec
     network: str | None = None  # path of the ``.keras`` file, where the spec names an upload
     dataset: str | None = None  # folder of the data set's canonical form
-    encoder: str | None = None  # folder of an ``openvino-encoder`` artifact
     checkpoint: str | None = None  # to begin at; None: at the beginning
     answer_bytes: int = 64 << 20  # of the tensors of one answer

@@ -41,6 +41,8 @@ TICK_SECONDS = 0.5
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a session that is worked with
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0  # for all checkpoints when the server ends
+# What they learn is not the loss of one output that a session's calls know.
+JOBS_ALONE = ("text_encoder", "seq2seq_rnn", "seq2seq_transformer")
 TENANTS = 4  # so many tenants' sessions may be open at one time in all
 
 
@@ -417,13 +419,15 @@ def _check(spec: SessionSpec) -> None:
     if (spec.recipe is None) == (spec.network is None):
         raise InvalidRequest("say either a recipe or a network", param="network")
     network = spec.network
-    if network is None:
-        raise InvalidRequest("recipes are not opened as sessions yet", param="recipe")
-    if (network.config is None) == (network.upload is None):
+    if spec.recipe is not None and spec.dataset is None:
+        raise InvalidRequest("a recipe needs a data set", param="dataset")
+    if spec.recipe in JOBS_ALONE:
+        raise InvalidRequest(f"{spec.recipe} is trained by jobs alone", param="recipe")
+    if network is not None and (network.config is None) == (network.upload is None):
         raise InvalidRequest("network has either a config or an upload", param="network")
-    if spec.parameters:
+    if network is not None and spec.parameters:
         raise InvalidRequest("parameters are a recipe's; a network has none", param="parameters")
-    if spec.loss is None:
+    if spec.loss is None and spec.dataset is None:
         raise InvalidRequest("a network of your own needs a loss", param="loss")
     if spec.dataset is None:
         for name in ("inputs", "target"):
