@@ -188,15 +188,17 @@ def test_clipping_and_the_learning_rate_are_of_one_step(fresh: Session) -> None:
 def test_dropout_is_of_the_sessions_seed(client: Client) -> None:
     x, y = rows(32)
     losses = []
-    for seed in (1, 1, 2):
-        given = {"loss": LOSS, "seed": seed}
-        with client.sessions.open(network(8, 3, noise=0.5), **given) as session:
+    for _ in range(2):
+        with client.sessions.open(network(8, 3, noise=0.5), loss=LOSS, seed=1) as session:
+            session.save("start")
             made = [session.forward_backward(x, y).loss for _ in range(2)]
             use = [session.forward(x, y).loss for _ in range(2)]
             assert made[0] != made[1]
             assert use[0] == use[1]
+            session.load("start")
+            assert session.forward_backward(x, y).loss == made[0]
             losses.append(made)
-    assert losses[0] == losses[1] != losses[2]
+    assert losses[0] == losses[1]
 
 
 # --- order -------------------------------------------------------------------------------------
@@ -322,6 +324,8 @@ def test_a_step_that_would_end_in_no_numbers_is_not_made(client: Client) -> None
     plain = network(8, 1)
     plain["config"]["config"]["layers"][-1]["config"]["activation"] = "linear"
     with client.sessions.open(plain, loss="mse", optimizer="sgd") as session:
+        with pytest.raises(ApiError, match="real rows, and this session has seen none"):
+            session.publish()
         x, _ = rows(8)
         y = np.full((8, 1), 1e18)
         before = values(session.weights())
@@ -391,15 +395,6 @@ def test_what_is_published_answers_as_the_session(
     fresh.forward_backward(x, y)
     fresh.optim_step()
     assert fresh.publish("fromsession")["version"] == 2
-
-
-def test_publishing_takes_rows_to_verify_with(client: Client) -> None:
-    with (
-        client.sessions.open(network(8, 3), loss=LOSS) as session,
-        pytest.raises(ApiError, match="seen none") as error,
-    ):
-        session.publish()
-    assert error.value.status == 409
 
 
 def reference(*arguments: str) -> str:
