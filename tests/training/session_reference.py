@@ -87,7 +87,7 @@ def _difference(model: Any) -> float:
     worst = 0.0
     for index, gradient in enumerate(gradients):
         assert gradient.dtype == np.float64
-        number = min(8, gradient.size)
+        number = min(5, gradient.size)
         for place in random.choice(gradient.size, number, replace=False):
             at = tuple(int(one) for one in np.unravel_index(place, gradient.shape))
             step = 1e-5

@@ -22,7 +22,7 @@ X, Y = rows(16)
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with serving(tmp_path_factory.mktemp("kept"), OPENMAAS_TRAINING_SESSIONS="2") as running:
+    with serving(tmp_path_factory.mktemp("kept"), OPENMAAS_TRAINING_SESSIONS="1") as running:
         yield running
 
 
@@ -60,8 +60,7 @@ def test_an_idle_session_is_put_away_and_goes_on(house: ServerProcess, client: C
     with opened(client, idle_seconds=1) as session:
         learn(session, 3)
         session.forward_backward(X, Y)  # waits for a step: that must be kept too
-        weights = values(session.weights())
-        gradients = values(session.gradients())
+        session.save("mid")
         house.wait_until(lambda: session.refresh()["state"] == "idle", 20)
         assert not processes(house)
         told = session.refresh()
@@ -69,11 +68,11 @@ def test_an_idle_session_is_put_away_and_goes_on(house: ServerProcess, client: C
         answer = session.optim_step()  # its number fits: nothing was lost
         assert (answer.step, answer.resumed_from_step) == (4, 3)
         assert session.refresh()["state"] == "open"
-        with client.sessions.open(network(8, 3), loss=LOSS, optimizer="adam") as other:
-            learn(other, 4)
-            for name, array in values(other.weights()).items():
-                np.testing.assert_array_equal(array, np.asarray(session.weights()[name]))
-        assert set(weights) > set(gradients)
+        weights = values(session.weights())
+        session.load("mid")  # what an uninterrupted one would have had
+        session.optim_step()
+        for name, array in values(session.weights()).items():
+            np.testing.assert_array_equal(array, weights[name])
 
 
 def test_a_session_whose_process_dies(house: ServerProcess, client: Client) -> None:
@@ -82,6 +81,9 @@ def test_a_session_whose_process_dies(house: ServerProcess, client: Client) -> N
         session.save("two")
         learn(session, 3)
         (pid,) = processes(house)
+        files = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]
+        assert not [one for one in files if "openmaas.db" in one]  # nothing of the server's
+        assert house.key.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
         os.kill(pid, signal.SIGKILL)
         house.wait_until(lambda: session.refresh()["state"] == "idle", 20)
         with pytest.raises(ApiError) as error:
@@ -92,11 +94,7 @@ def test_a_session_whose_process_dies(house: ServerProcess, client: Client) -> N
         learn(session, 1)
         assert session.step == 3
 
-
-def test_a_call_whose_process_dies_under_it(house: ServerProcess, client: Client) -> None:
-    with opened(client) as session:
-        learn(session, 1)
-        (pid,) = processes(house)
+        (pid,) = processes(house)  # … and one that dies under a call
         os.kill(pid, signal.SIGSTOP)
         waiting = [session.forward_backward_async(X, Y), session.optim_step_async()]
         os.kill(pid, signal.SIGKILL)
@@ -105,11 +103,11 @@ def test_a_call_whose_process_dies_under_it(house: ServerProcess, client: Client
                 one.result()
         path = f"/v1/training/sessions/{session.id}/predict"
         house.wait_until(lambda: session.refresh()["state"] == "idle", 20)
-        answer = house.client.post(path, json={"inputs": X.tolist(), "expected_step": 1})
+        answer = house.client.post(path, json={"inputs": X.tolist(), "expected_step": 3})
         assert answer.status_code == 409
-        assert "is at step 0" in answer.json()["error"]["message"]
+        assert "is at step 2" in answer.json()["error"]["message"]
         answer = house.client.post(path, json={"inputs": X.tolist()}).json()
-        assert answer["step"] == 0
+        assert answer["step"] == 2
 
 
 def test_a_server_that_is_killed(tmp_path: Path) -> None:
@@ -206,21 +204,9 @@ def test_compute_is_in_the_ledger_and_under_its_quota(house: ServerProcess, clie
 
 
 def test_the_longest_idle_gives_way(house: ServerProcess, client: Client) -> None:
-    with opened(client) as first, opened(client) as second, opened(client) as third:
-        states = [one.refresh()["state"] for one in (first, second, third)]
-        assert states == ["idle", "open", "open"]
-        assert len(processes(house)) == 2
+    with opened(client) as first, opened(client) as second:
+        assert [one.refresh()["state"] for one in (first, second)] == ["idle", "open"]
+        assert len(processes(house)) == 1
         learn(first, 1)
         assert first.step == 1
         assert second.refresh()["state"] == "idle"
-
-
-def test_nothing_of_the_server_reaches_a_session(house: ServerProcess, client: Client) -> None:
-    """Its process has no key, no database, no network."""
-    with opened(client):
-        (pid,) = processes(house)
-        told = Path(f"/proc/{pid}/environ")
-        if os.access(told, os.R_OK):
-            assert house.key.encode() not in told.read_bytes()
-        files = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]
-        assert not [one for one in files if "openmaas.db" in one]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -31,7 +30,7 @@ from openmaas.training.session_live import Live, Order
 from openmaas.training.session_process import SessionProcess
 from openmaas.training.session_records import LOST, SessionRecords, SessionRow
 from openmaas.training.session_task import AUTO, EXPORT, TASK, SessionTask
-from openmaas.training.spec import SessionSpec
+from openmaas.training.spec import Optimizer, SessionSpec
 from openmaas.training.uploads import Uploads
 from openmaas.training.workshop import Workshop
 
@@ -433,5 +432,9 @@ def _check(spec: SessionSpec) -> None:
         for name in ("inputs", "target"):
             if getattr(spec, name) is not None:
                 raise InvalidRequest(f"{name} are of a data set; none is given", param=name)
-    if not math.isfinite(spec.idle_seconds):
-        raise InvalidRequest("idle_seconds is a number", param="idle_seconds")
+    if isinstance(spec.optimizer, str):
+        try:
+            msgspec.convert({"name": spec.optimizer.lower()}, Optimizer)
+        except msgspec.ValidationError:
+            told = f"no optimizer {spec.optimizer[:64]!r}"
+            raise InvalidRequest(told, param="optimizer") from None
