@@ -95,7 +95,7 @@ class OptimStepBody(_Body, tag="optim_step", kw_only=True):
         return frames.OptimStep(learning_rate=self.learning_rate, clip_norm=self.clip_norm)
 
 
-class PredictBody(_Rows, tag="predict", kw_only=True):
+class RowsBody(_Rows, tag="predict", kw_only=True):
     encoding: Encoding = "numbers"
 
     def made(self) -> Call:
@@ -135,7 +135,7 @@ class LoadBody(_Body, tag="load_checkpoint", kw_only=True):
 
 
 CallBody = (
-    ForwardBody | ForwardBackwardBody | OptimStepBody | PredictBody | WeightsBody | GradientsBody
+    ForwardBody | ForwardBackwardBody | OptimStepBody | RowsBody | WeightsBody | GradientsBody
     | SaveBody | LoadBody
 )  # fmt: skip
 
@@ -224,7 +224,7 @@ def answer(body: CallBody, found: Answer, resumed: int | None) -> Done:
         )
     if isinstance(body, OptimStepBody):
         return Stepped(**about, gradient_norm=values["gradient_norm"])
-    if isinstance(body, PredictBody):
+    if isinstance(body, RowsBody):
         return Predicted(**about, outputs=told[0])
     if isinstance(body, SaveBody):
         return Saved(**about, name=values["name"], names=values["names"])

@@ -257,7 +257,7 @@ def endpoints(sessions: Sessions) -> list[Endpoint]:
         ("forward", forms.ForwardBody, forms.Forwarded, "Outputs and losses of rows"),
         ("forward_backward", forms.ForwardBackwardBody, forms.Learned, "Add gradients of rows"),
         ("optim_step", forms.OptimStepBody, forms.Stepped, "Apply the gradients"),
-        ("predict", forms.PredictBody, forms.Predicted, "Outputs of rows"),
+        ("predict", forms.RowsBody, forms.Predicted, "Outputs of rows"),
         ("weights", forms.WeightsBody, forms.Arrays, "The network's weights"),
         ("gradients", forms.GradientsBody, forms.Arrays, "Gradients that wait for the next step"),
         ("save_checkpoint", forms.SaveBody, forms.Saved, "Write a checkpoint"),
