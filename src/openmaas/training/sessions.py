@@ -18,19 +18,19 @@ from pathlib import Path
 import msgspec
 
 from openmaas.audit import By
-from openmaas.errors import Conflict, InvalidRequest, OpenMaaSError, RateLimited
-from openmaas.registry.artifacts import disk_errors
+from openmaas.errors import Conflict, OpenMaaSError, RateLimited
 from openmaas.registry.records import Version
 from openmaas.training import session_frames as frames
 from openmaas.training.metering import Metering, Owner
-from openmaas.training.publishing import Card, Origin, Publisher
+from openmaas.training.publishing import Publisher
 from openmaas.training.running import Bounds
+from openmaas.training.session_folders import SessionFolders, check
 from openmaas.training.session_frames import Answer, Call, Opened
 from openmaas.training.session_live import Live, Order
 from openmaas.training.session_process import SessionProcess
 from openmaas.training.session_records import LOST, SessionRecords, SessionRow
-from openmaas.training.session_task import AUTO, EXPORT, TASK, SessionTask
-from openmaas.training.spec import Optimizer, SessionSpec
+from openmaas.training.session_task import AUTO, EXPORT
+from openmaas.training.spec import SessionSpec
 from openmaas.training.uploads import Uploads
 from openmaas.training.workshop import Workshop
 
@@ -40,8 +40,6 @@ TICK_SECONDS = 0.5
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a session that is worked with
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0  # for all checkpoints when the server ends
-# What they learn is not the loss of one output that a session's calls know.
-JOBS_ALONE = ("text_encoder", "seq2seq_rnn", "seq2seq_transformer")
 TENANTS = 4  # so many tenants' sessions may be open at one time in all
 
 
@@ -69,9 +67,8 @@ class Sessions:
     ) -> None:
         self.records = records
         self._folder = folder / "sessions"
-        self._datasets = folder / "datasets"
+        self._folders = SessionFolders(folder, records, uploads)
         self._workshop = workshop
-        self._uploads = uploads
         self._metering = metering
         self._publisher = publisher
         self._bounds = bounds
@@ -117,9 +114,9 @@ class Sessions:
             QuotaExhausted, RateLimited: there are as many sessions as may be, or no compute left.
             WorkerFailed, TrainingFailed: the process died, or took too long.
         """
-        _check(spec)
+        check(spec)
         self._workshop.check_installed("jax")
-        upload, dataset = await asyncio.to_thread(self._find, spec, owner.tenant)
+        upload, dataset = await asyncio.to_thread(self._folders.find, spec, owner.tenant)
         clock = await self._metering.open(owner, spec.model, "new")
         try:
             clock.check()
@@ -128,7 +125,7 @@ class Sessions:
         row = await asyncio.to_thread(self.records.create, spec, owner, By(owner.key))
         try:
             async with self._lock(row.id):
-                await asyncio.to_thread(self._prepare, row, upload, dataset)
+                await asyncio.to_thread(self._folders.prepare, row, upload, dataset)
                 live = await self._begin(row)
         except BaseException as error:
             await asyncio.shield(self._discard(row.id, error))
@@ -176,6 +173,7 @@ class Sessions:
         answer = await live.call(call, order, seconds, size)
         if isinstance(call, frames.Save | frames.Load):
             live.saved, live.dirty = time.monotonic(), live.process.outstanding > 0
+            live.row = msgspec.structs.replace(live.row, step=answer.step, checkpoint=call.name)
             await asyncio.to_thread(
                 self.records.change, live.row.id, step=answer.step, checkpoint=call.name
             )
@@ -194,7 +192,9 @@ class Sessions:
         row = live.row
         async with live.publishing:  # the folder is one
             answer = await live.call(frames.Export(), order, self._call_seconds)
-            card = await asyncio.to_thread(self._card, live, answer, description)
+            card = await asyncio.to_thread(
+                self._folders.card, live.row, answer, live.process.opened.libraries, description
+            )
             folder = self._folder / row.id / EXPORT
             name = row.model if model is None else model
             return await asyncio.to_thread(
@@ -237,7 +237,7 @@ class Sessions:
         if row.state in ("closed", "failed"):
             why = f": {row.error['message']}" if row.error else ""
             raise Conflict(f"session {row.id} is {row.state}{why}")
-        await asyncio.to_thread(self._write_checkpoint, row)
+        await asyncio.to_thread(self._folders.resume_at, row)
         live = await self._begin(row, resumed=True)
         await asyncio.to_thread(self.records.change, row.id, state="open", error=None)
         return live
@@ -248,13 +248,13 @@ class Sessions:
             await self._make_room(row.tenant)
             clock = await self._metering.open(row.owner, row.model, row.id, seconds=row.seconds)
             folder = self._folder / row.id
-            readable = [folder]
-            if row.spec.dataset is not None:
-                readable.append(self._datasets / row.spec.dataset)
             process = await SessionProcess.start(
-                folder, readable, self._bounds, max(self._call_seconds, START_SECONDS),
+                folder,
+                self._folders.readable(row),
+                self._bounds,
+                max(self._call_seconds, START_SECONDS),
                 lambda how: self._ended(row.id, how),
-            )  # fmt: skip
+            )
         finally:
             self._starting.pop(row.id, None)
         live = Live(row, process, clock, resumed=resumed)
@@ -283,16 +283,18 @@ class Sessions:
             if self._live.get(id) is not live or (live.users and not force):
                 return
             if live.dirty or live.sequence != live.process.opened.sequence:
+                live.used = time.monotonic()  # not again at once, should this fail
                 answer = await live.save(STOP_SECONDS)
                 live.row = msgspec.structs.replace(live.row, step=answer.step, checkpoint=AUTO)
-            self._live.pop(id, None)
-            await live.process.stop()
-            live.end("it was put away")
-            await self._bill(live)
+            # Known before its process ends: else it might begin anew.
             await asyncio.to_thread(
                 self.records.change,
                 id, state="idle", step=live.row.step, checkpoint=live.row.checkpoint,
             )  # fmt: skip
+            self._live.pop(id, None)
+            await live.process.stop()
+            live.end("it was put away")
+            await self._bill(live)
 
     def _ended(self, id: str, how: str) -> None:
         """A process is gone. If nobody wanted that, its session is idle at its last checkpoint."""
@@ -363,78 +365,3 @@ class Sessions:
 
     def _lock(self, id: str) -> asyncio.Lock:
         return self._locks.setdefault(id, asyncio.Lock())
-
-    # --- folders: in threads -------------------------------------------------------------------
-
-    def _find(self, spec: SessionSpec, tenant: str) -> tuple[Path | None, Origin | None]:
-        upload = None
-        if spec.network is not None and spec.network.upload is not None:
-            upload, _ = self._uploads.whole(spec.network.upload, tenant)
-        origin = None if spec.dataset is None else self.records.origin(spec.dataset, tenant)
-        return upload, origin
-
-    def _prepare(self, row: SessionRow, upload: Path | None, dataset: Origin | None) -> None:
-        folder = self._folder / row.id
-        with disk_errors():
-            folder.mkdir(mode=0o700, parents=True)
-            network = None
-            if upload is not None:
-                network = folder / "network.keras"
-                shutil.copyfile(upload, network)
-            task = SessionTask(
-                spec=row.spec,
-                network=None if network is None else str(network),
-                dataset=None if dataset is None else str(self._datasets / dataset.id),
-            )
-            (folder / TASK).write_bytes(msgspec.json.encode(task))
-
-    def _write_checkpoint(self, row: SessionRow) -> None:
-        path = self._folder / row.id / TASK
-        with disk_errors():
-            task = msgspec.json.decode(path.read_bytes(), type=SessionTask)
-            task = msgspec.structs.replace(task, checkpoint=row.checkpoint)
-            path.write_bytes(msgspec.json.encode(task))
-
-    def _card(self, live: Live, answer: Answer, description: str) -> Card:
-        row, spec = live.row, live.row.spec
-        dataset = None
-        if spec.dataset is not None:
-            dataset = self.records.origin(spec.dataset, row.tenant)
-        fit = {"steps": answer.step, "loss": spec.loss, "dtype": spec.dtype,
-               "optimizer": msgspec.to_builtins(spec.optimizer)}  # fmt: skip
-        return Card(
-            made_by=f"session:{row.id}@{answer.step}:{answer.values['weights'][:16]}",
-            libraries=live.process.opened.libraries,
-            dataset=dataset,
-            recipe=spec.recipe or "own network",
-            parameters=spec.parameters,
-            fit=fit,
-            seed=spec.seed,
-            description=description,
-        )
-
-
-def _check(spec: SessionSpec) -> None:
-    if (spec.recipe is None) == (spec.network is None):
-        raise InvalidRequest("say either a recipe or a network", param="network")
-    network = spec.network
-    if spec.recipe is not None and spec.dataset is None:
-        raise InvalidRequest("a recipe needs a data set", param="dataset")
-    if spec.recipe in JOBS_ALONE:
-        raise InvalidRequest(f"{spec.recipe} is trained by jobs alone", param="recipe")
-    if network is not None and (network.config is None) == (network.upload is None):
-        raise InvalidRequest("network has either a config or an upload", param="network")
-    if network is not None and spec.parameters:
-        raise InvalidRequest("parameters are a recipe's; a network has none", param="parameters")
-    if spec.loss is None and spec.dataset is None:
-        raise InvalidRequest("a network of your own needs a loss", param="loss")
-    if spec.dataset is None:
-        for name in ("inputs", "target"):
-            if getattr(spec, name) is not None:
-                raise InvalidRequest(f"{name} are of a data set; none is given", param=name)
-    if isinstance(spec.optimizer, str):
-        try:
-            msgspec.convert({"name": spec.optimizer.lower()}, Optimizer)
-        except msgspec.ValidationError:
-            told = f"no optimizer {spec.optimizer[:64]!r}"
-            raise InvalidRequest(told, param="optimizer") from None
