@@ -65,5 +65,6 @@ def test_limits_are_in_the_schemas(document: dict[str, Any]) -> None:
 def test_the_server_serves_it_whole(server: ServerProcess, document: dict[str, Any]) -> None:
     served = server.client.get("/openapi.json").json()
     validate(served)
-    assert document["paths"].items() <= served["paths"].items()
+    for path, operations in document["paths"].items():
+        assert operations.items() <= served["paths"][path].items()
     assert {"/health", "/metrics"} <= served["paths"].keys()
