@@ -30,7 +30,8 @@ MISSING = (
 _UNUSED = ("tensorflow", "torch", "jax", "matplotlib", "PIL", "pandas", "sklearn", "grain")
 # For the windows of spectrograms, which no layer that is loaded here makes: another second.
 _HOLLOW = ("scipy", "scipy.signal")
-_MASKED = -1e9  # added to the logits of what is not to be attended to
+# Added to the logits of what is not to be attended to: so great that nothing is left of them.
+_MASKED = -2e38
 
 
 def direct() -> bool:
