@@ -66,7 +66,7 @@ eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes
 	@$(BIN)/python benchmarks/eval_tasks.py $(ARGS)
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
-	$(COMPILE) --all-build-deps --extra dev -o requirements-dev.txt pyproject.toml
+	$(COMPILE) --all-build-deps --extra dev --extra train --extra tensorflow -o requirements-dev.txt pyproject.toml
 	$(COMPILE) --all-build-deps -c requirements-dev.txt -o requirements.txt pyproject.toml
 
 clean: ## removes the environment and all caches; models stay
