@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench eval-tasks lock clean
+.PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks lock clean
 
 help: ## says what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 18
@@ -61,6 +61,14 @@ format: .venv/.all ## rewrites the code in the house format
 bench: .venv/.all ## every figure of the README, each beside its peer
 	$(call need,wrk)
 	@for one in prediction embedding language tasks memory; do $(BIN)/python benchmarks/$$one.py; done
+
+bench-tenancy: .venv/.all ## what keys, quotas, fair shares and the ledger cost, beside LiteLLM's proxy
+	$(call need,wrk)
+	$(call need_postgres)
+	@for one in tenancy proxy fairness ledger; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
+
+bench-training: .venv/.all ## jobs beside plain TensorFlow, sessions beside a loop of one's own
+	@for one in training sessions; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
 
 eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes docs/quality.md
 	@$(BIN)/python benchmarks/eval_tasks.py $(ARGS)
