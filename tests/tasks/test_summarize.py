@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openmaas.inference import Chat, ModelInfo
-from openmaas.tasks.summarize import centrality, choose, condense, extract
+from openmaas.tasks.summarize import centrality, choose, condense, extract, trained
 from tests.tasks.exact_model import ExactModel
 
 CHAT = ModelInfo(task="chat", runtime="exact", context_tokens=1024)
@@ -72,3 +72,20 @@ def test_parts_are_summarized_and_then_their_summaries() -> None:
     assert len(prompts) > 3
     assert "All of it is about numbers." in str(prompts[-1])
     assert all(len(str(prompt).split()) <= 1024 for prompt in prompts)
+
+
+def test_a_trained_network_is_given_parts_that_fit_into_it() -> None:
+    """Its context has room for six words beside what its tokenizer may put around them."""
+    info = ModelInfo(task="summarize", runtime="exact", context_tokens=10)
+    text = "One two three four. Five six seven. " + "eight " * 20 + "nine."
+    for style, wanted in (
+        ("paragraph", "It is so. It is so."),
+        ("bullets", "• It is so.\n• It is"),
+    ):
+        model = ExactModel(info, writes=lambda _: " It is so. ")
+        made = asyncio.run(trained(model, text, style))  # type: ignore[arg-type]
+        assert made.startswith(wanted)
+        parts = model.asked[-1].inputs  # type: ignore[union-attr]
+        assert all(0 < len(part.split()) <= 6 for part in parts)
+        assert "".join(parts).split()[:7] == text.split()[:7]
+        assert "".join(parts).replace(" ", "") == text.replace(" ", "")

@@ -18,6 +18,7 @@ from openmaas.runtimes import translation_tokens as shared
 from openmaas.runtimes.greedy import GreedyTexts, Sentence
 from openmaas.runtimes.openvino_translation import compiled
 
+OPTIONS = ("threads", "precision")  # as ``compiled`` reads them
 SETTINGS = "seq2seq.json"
 
 

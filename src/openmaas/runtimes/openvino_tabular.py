@@ -29,6 +29,7 @@ from openmaas.runtimes.measured import Measured
 from openmaas.runtimes.openvino_network import DATATYPES
 from openmaas.runtimes.openvino_tensors import OpenVinoTensors
 
+OPTIONS = ("threads", "precision")  # as ``openvino_tensors`` reads them
 LABEL = "label"
 _LENGTH = struct.Struct("<I")
 _NUMPY = dict(DATATYPES.values())
