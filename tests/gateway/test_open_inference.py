@@ -311,3 +311,12 @@ def test_answers_are_strict_json(server: ServerProcess) -> None:
 
     json.loads(answered.content, parse_constant=constant)
     assert answered.status_code in (200, 400)
+
+
+def test_metadata_tell_labels_where_a_model_names_them(server: ServerProcess) -> None:
+    def told(model: str) -> Any:
+        return server.client.get(f"/v2/models/{model}").json()
+
+    labels = told("sentiment")["parameters"]["labels"]
+    assert {label.lower() for label in labels} >= {"negative", "positive"}
+    assert "parameters" not in told("minilm-l6-v2")
