@@ -1,33 +1,43 @@
-"""M4: one Idempotency-Key × 50 at once is one run and one row; the same answer each time."""
+"""M4: one Idempotency-Key × 50 at once is one run and one row; the same answer each time.
+All on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.conftest import deploy_echo
+from tests.postgres import Postgres
 from tests.processes import ServerProcess, serving
 
 TIMES = 50
 
 
-@pytest.fixture(scope="module")
-def data(digits_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("idempotency") / "data"
-    shutil.copytree(digits_only, folder)
-    deploy_echo(folder, "slow", tokens_per_second=50, token_log=str(folder / "tokens.jsonl"))
-    return folder
-
-
-@pytest.fixture
-def echo(data: Path) -> Iterator[ServerProcess]:
-    with serving(data) as server:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def echo(
+    request: pytest.FixtureRequest, digits_only: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    data = tmp_path_factory.mktemp("idempotency") / "data"
+    shutil.copytree(digits_only, data)
+    url = None
+    if request.param == "postgresql":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        url = postgres.url(postgres.database())
+    with slow(data, url) as server:
         yield server
+
+
+def slow(data: Path, url: str | None) -> AbstractContextManager[ServerProcess]:
+    """A server of a chat model that notes what it makes."""
+    log = str(data / "tokens.jsonl")
+    deploy_echo(data, "slow", database_url=url, tokens_per_second=50, token_log=log)
+    return serving(data, OPENMAAS_DATABASE_URL=url or "")
 
 
 def body(text: str = "one two three", **more: Any) -> dict[str, Any]:
@@ -96,11 +106,13 @@ def test_the_answer_is_there_for_a_client_that_lost_it(echo: ServerProcess) -> N
     assert whole.headers["idempotent-replayed"] == "true"
 
 
-def test_a_restart_forgets_the_answer_and_not_the_bill(data: Path) -> None:
-    with serving(data) as server:
+def test_a_restart_forgets_the_answer_and_not_the_bill(
+    data: Path, database_url: str | None
+) -> None:
+    with slow(data, database_url) as server:
         assert ask(server, "durable", body()).status_code == 200
         before = rows(server)
-    with serving(data) as server:
+    with serving(data, OPENMAAS_DATABASE_URL=database_url or "") as server:
         again = ask(server, "durable", body())
         assert again.status_code == 409
         assert "billed" in again.json()["error"]["message"]
