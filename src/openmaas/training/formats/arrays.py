@@ -38,8 +38,8 @@ class ArrayFile:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._shape = shape
         self._classes = classes
-        self._file = open(out / f"{name}.npy", "wb")  # noqa: SIM115  closed by ``column``
-        self._file.write(bytes(HEADER))
+        self._path = out / f"{name}.npy"
+        self._path.write_bytes(bytes(HEADER))  # which ``column`` fills
         self._hash = hashlib.sha256()
         self._missing = 0
         self._bounds: tuple[float, float] | None = None
@@ -56,7 +56,8 @@ class ArrayFile:
         """
         rows = np.ascontiguousarray(rows, self._dtype)
         raw = rows.tobytes()
-        self._file.write(raw)
+        with open(self._path, "ab") as file:
+            file.write(raw)
         self._hash.update(raw)
         self.rows += len(rows)
         self._note(rows)
@@ -95,9 +96,8 @@ class ArrayFile:
         text = header.ljust(length - 1) + "\n"
         if len(text) != length:
             raise InvalidRequest(f"array {self.name!r} has too many dimensions")
-        self._file.seek(0)
-        self._file.write(b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.encode())
-        self._file.close()
+        with open(self._path, "r+b") as file:
+            file.write(b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.encode())
         counts = self._counts
         low, high = self._bounds or (None, None)
         return Column(

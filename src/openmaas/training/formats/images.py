@@ -55,7 +55,8 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
         pictures = _pictures(archive)
         shapes = {one.number: shape for one in pictures if (shape := _shape(archive, one, bad))}
         good = [one for one in pictures if one.number in shapes]
-        bad.check(len(good))
+        if not good:
+            bad.check(0)
         size, channels = _form([shapes[one.number] for one in good], options)
         # The numbers may be far more than the files; a budget of their own kind: bytes on disk.
         Budget(path.stat().st_size).take(len(good) * size[0] * size[1] * channels)

@@ -28,7 +28,9 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
     """
     bad = BadRows(options)
     types: dict[str, set[type]] = {}
+    rows = 0
     for _, found in _objects(path, bad):
+        rows += 1
         for name, value in found.items():
             types.setdefault(name, set()).add(_type(value))
         if len(types) > COLUMNS:
@@ -38,6 +40,8 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
         raise InvalidRequest("it is empty")
     check_names(names)
     kinds = [_arrow(types[name] - {type(None)}) for name in names]
+    # Every row has every column in the end: known now, before any of it is written.
+    Budget(path.stat().st_size).take(rows * len(names))
     budget = Budget(path.stat().st_size)
     batches = _batches(path, names, kinds, budget)
     return build(Source("jsonl", names, kinds, batches), out, options, bad)
