@@ -32,10 +32,11 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks lock clean
+.PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks \
+  soak-kill soak-metering soak-isolation soak-flood lock clean
 
 help: ## says what there is
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 24
 
 serve: .venv/.base ## from nothing to a served language model on 127.0.0.1:8000
 	@$(BIN)/openmaas models pull --starters --deploy
@@ -72,6 +73,20 @@ bench-training: .venv/.all ## jobs beside plain TensorFlow, sessions beside a lo
 
 eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes docs/quality.md
 	@$(BIN)/python benchmarks/eval_tasks.py $(ARGS)
+
+soak-kill: .venv/.all ## the gateway killed a hundred times, on SQLite and on PostgreSQL
+	$(call need_postgres)
+	@KILLS=100 $(BIN)/python -m pytest tests/faults/test_database_away.py -k killed_again $(ARGS)
+
+soak-metering: .venv/.all ## ten thousand requests, billed exactly, whatever breaks; on both databases
+	$(call need_postgres)
+	@REQUESTS=10000 $(BIN)/python -m pytest tests/faults/test_metering.py -k billed $(ARGS)
+
+soak-isolation: .venv/.all ## ten thousand requests of tenants beside each other, on every runtime
+	@REQUESTS=10000 $(BIN)/python -m pytest tests/faults/test_isolation.py $(ARGS)
+
+soak-flood: .venv/.all ## how long others wait beside a tenant that floods; prints the ratio
+	@FLOOD_SECONDS=20 $(BIN)/python -m pytest tests/faults/test_flooding_tenants.py -k twice $(ARGS)
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
 	$(COMPILE) --all-build-deps --extra dev --extra train --extra tensorflow -o requirements-dev.txt pyproject.toml
