@@ -132,15 +132,16 @@ def _stream(
     asked = body | {"stream": True, "stream_options": {"include_usage": True}}
     if stop is not None:
         asked |= {"max_tokens": 200, "ignore_eos": True}
-    read, usage, done = 0, None, False
+    read, usage, done, failed = 0, None, False, False
     path = "/v1/chat/completions"
     with client.stream("POST", path, json=asked, headers=headers) as answer:
         request = answer.headers["x-request-id"]
         for line in answer.iter_lines():
             if line == "data: [DONE]":
-                done = True
+                done = not failed
             elif line.startswith("data: "):
                 event = json.loads(line[6:])
+                failed |= "error" in event  # a worker died: its text ends there, and [DONE] comes
                 if event.get("usage"):
                     used = event["usage"]
                     usage = used["prompt_tokens"], used["completion_tokens"]
