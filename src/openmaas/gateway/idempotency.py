@@ -24,6 +24,8 @@ ANSWER_BYTES = 4 << 20  # … and of one
 RETRYABLE = (429, 503, 507)  # told to try again: the next try runs
 
 Message = MutableMapping[str, Any]
+Handler = Callable[[Exchange], Awaitable[None]]
+Run = Callable[[Exchange, Awaitable[None]], Awaitable[None]]
 
 
 class Recording:
@@ -84,17 +86,15 @@ class Recordings:
         self._kept: dict[tuple[str, str], Recording] = {}  # the oldest first
         self._running: set[asyncio.Task[None]] = set()
 
-    async def answer(
-        self, exchange: Exchange, key: str, run: Callable[[Exchange], Awaitable[None]]
-    ) -> None:
+    async def answer(self, exchange: Exchange, key: str, handler: Handler, run: Run) -> None:
         """Answers a request that has a key: by running it, or as it was answered before.
 
         Args:
-            run: makes the answer, on an exchange whose client never leaves.
+            handler: makes the answer, on an exchange whose client never leaves.
+            run: does such work; where it fails, the error is the answer.
 
         Raises:
             InvalidRequest: the key is none, or was used with another request.
-            Conflict: it was used, and its answer is not kept any more.
         """
         if not 1 <= len(key) <= LONGEST:
             raise InvalidRequest(f"Idempotency-Key has from 1 to {LONGEST} characters")
@@ -108,7 +108,8 @@ class Recordings:
         again = recording is not None
         if recording is None:
             recording = self._kept[name] = Recording(fingerprint)
-            task = asyncio.create_task(self._run(exchange, name, recording, body, run))
+            inner = exchange.detached(body, recording.send)
+            task = asyncio.create_task(self._run(inner, name, recording, handler, run))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         elif recording.fingerprint != fingerprint:
@@ -120,27 +121,29 @@ class Recordings:
         exchange: Exchange,
         name: tuple[str, str],
         recording: Recording,
-        body: bytes,
-        run: Callable[[Exchange], Awaitable[None]],
+        handler: Handler,
+        run: Run,
     ) -> None:
-        inner = exchange.detached(body, recording.send)
         try:
-            if await self._billed(*name):
-                await inner.fail(
-                    Conflict(
-                        "the request of this Idempotency-Key was answered and billed; the answer "
-                        "is not kept any more. Use a new key to run it again"
-                    )
-                )
-                self._kept.pop(name, None)
-                return
-            inner.ticket.idempotency = name[1]
-            await run(inner)
+            await run(exchange, self._first(exchange, name, handler))
         finally:
             recording.end()
             too_big = recording.size > ANSWER_BYTES
-            if recording.status in RETRYABLE or not inner.ticket.entered or too_big:
+            if recording.status in RETRYABLE or not exchange.ticket.entered or too_big:
                 self._kept.pop(name, None)
+
+    async def _first(self, exchange: Exchange, name: tuple[str, str], handler: Handler) -> None:
+        """
+        Raises:
+            Conflict: the key was used, and its answer is not kept any more.
+        """
+        if await self._billed(*name):
+            raise Conflict(
+                "the request of this Idempotency-Key was answered and billed; the answer "
+                "is not kept any more. Use a new key to run it again"
+            )
+        exchange.ticket.idempotency = name[1]
+        await handler(exchange)
 
     async def _follow(self, exchange: Exchange, recording: Recording, *, again: bool) -> None:
         play = asyncio.ensure_future(recording.play(exchange, again=again))

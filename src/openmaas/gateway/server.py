@@ -92,9 +92,7 @@ class Server:
             exchange.ticket = await self._ticket(exchange, endpoint.task)
             key = exchange.header(HEADER)
             if key is not None:
-                await self._recordings.answer(
-                    exchange, key, lambda inner: self._answer(inner, endpoint.handler(inner))
-                )
+                await self._recordings.answer(exchange, key, endpoint.handler, self._answer)
                 return
         await endpoint.handler(exchange)
 
