@@ -113,7 +113,10 @@ def away(error: sa.exc.SQLAlchemyError) -> OpenMaaSError:
 def _sqlite(folder: Path) -> sa.Engine:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = sa.create_engine(
-        f"sqlite:///{folder / FILE}", module=sqlite, connect_args={"timeout": _BUSY_SECONDS}
+        f"sqlite:///{folder / FILE}",
+        module=sqlite,
+        connect_args={"timeout": _BUSY_SECONDS},
+        hide_parameters=True,  # errors are logged, and callers' words are not
     )
     sa.event.listen(engine, "connect", _pragmas)
     sa.event.listen(engine, "begin", _begin)
