@@ -26,8 +26,8 @@ from openmaas.errors import (
 from openmaas.gateway.endpoint import Endpoint, Wire
 from openmaas.gateway.exchange import Exchange, Receive, Send
 from openmaas.gateway.idempotency import HEADER, Recordings
-from openmaas.serving.admission import Admission, Ticket
-from openmaas.serving.fairness import PRIORITIES
+from openmaas.serving.admission import Admission
+from openmaas.serving.fairness import PRIORITIES, Priority
 from openmaas.serving.pipeline import Pipeline
 from openmaas.tenancy.access import LOCAL, Access, Caller
 
@@ -87,9 +87,18 @@ class Server:
         if scope["query_string"]:
             exchange.parameters = _parameters(scope["query_string"], endpoint)
         if endpoint.scope is not None:
-            exchange.caller = await self._authenticate(exchange, endpoint)
+            secret = _secret(exchange)
+            caller = self._access.known(secret) if self._admission.metered else LOCAL
+            exchange.caller = _allowed(caller or await self._caller(secret), endpoint)
         if endpoint.task is not None:
-            exchange.ticket = await self._ticket(exchange, endpoint.task)
+            admission, caller = self._admission, exchange.caller
+            ticket = admission.known(caller, exchange.request_id, endpoint.task)
+            if ticket is None:
+                ticket = await admission.open(caller, exchange.request_id, endpoint.task)
+            exchange.ticket = ticket
+            priority = exchange.header(b"x-openmaas-priority")
+            if priority is not None:
+                ticket.priority = _priority(priority)
             key = exchange.header(HEADER)
             if key is not None:
                 await self._recordings.answer(exchange, key, endpoint.handler, self._answer)
@@ -152,30 +161,30 @@ class Server:
             )
         raise NotFound(f"no such path: {path[:200]}; see /openapi.json for those that exist")
 
-    async def _ticket(self, exchange: Exchange, task: str) -> Ticket:
-        ticket = await self._admission.open(exchange.caller, exchange.request_id, task)
-        priority = exchange.header(b"x-openmaas-priority")
-        if priority is not None:
-            if priority not in PRIORITIES:
-                raise InvalidRequest(f"x-openmaas-priority is one of: {', '.join(PRIORITIES)}")
-            ticket.priority = priority
-        return ticket
-
-    async def _authenticate(self, exchange: Exchange, endpoint: Endpoint) -> Caller:
-        if not self._admission.metered:
-            return _allowed(LOCAL, endpoint)
-        secret = exchange.headers.get(b"authorization", b"")
-        if secret[:7].lower() == b"bearer ":
-            secret = secret[7:].strip()
-        else:
-            secret = exchange.headers.get(b"x-api-key", b"")
-        caller = await self._access.caller(secret.decode("latin-1")) if secret else None
+    async def _caller(self, secret: str) -> Caller:
+        caller = await self._access.caller(secret) if secret else None
         if caller is None:
             raise Unauthenticated(
                 "no valid API key; send one as `Authorization: Bearer <key>` "
                 "(make one with `openmaas keys create`)"
             )
-        return _allowed(caller, endpoint)
+        return caller
+
+
+def _secret(exchange: Exchange) -> str:
+    secret = exchange.headers.get(b"authorization", b"")
+    if secret[:7].lower() == b"bearer ":
+        secret = secret[7:].strip()
+    else:
+        secret = exchange.headers.get(b"x-api-key", b"")
+    return secret.decode("latin-1")
+
+
+def _priority(said: str) -> Priority:
+    for one in PRIORITIES:
+        if said == one:
+            return one
+    raise InvalidRequest(f"x-openmaas-priority is one of: {', '.join(PRIORITIES)}")
 
 
 def _parameters(raw: bytes, endpoint: Endpoint) -> dict[str, str]:

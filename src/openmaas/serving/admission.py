@@ -18,14 +18,15 @@ from openmaas.inference import Usage
 from openmaas.serving.fairness import Priority, Share
 from openmaas.tenancy.access import Caller
 from openmaas.tenancy.ledger import Ledger
-from openmaas.tenancy.ledger_rows import Row
-from openmaas.tenancy.meters import BILLED, NONE, Account, Amounts, Meter, Meters, Rate
+from openmaas.tenancy.ledger_rows import DAY_MS, Row
+from openmaas.tenancy.meters import BILLED, NONE, Account, Amounts, Bucket, Meter, Meters, Rate
 from openmaas.tenancy.prices import Prices
 
 if TYPE_CHECKING:
     from openmaas.serving.call import Call
 
 NOTHING = Usage()
+UNMETERED = Account()
 
 
 class Admission:
@@ -41,14 +42,18 @@ class Admission:
         self.prices = prices
         self.metered = metered
 
+    def known(self, caller: Caller, request: str, task: str) -> Ticket | None:
+        """A ticket for a request, if its caller was seen before as it is; None: ``open`` one."""
+        account = self.meters.known(caller) if self.metered else UNMETERED
+        return None if account is None else Ticket(self, caller, request, task, account)
+
     async def open(self, caller: Caller, request: str, task: str) -> Ticket:
         """A ticket for a request.
 
         Raises:
             StorageUnavailable, StorageFull: what a caller has used cannot be read.
         """
-        account = self.meters.known(caller) if self.metered else Account()
-        return Ticket(self, caller, request, task, account or await self.meters.of(caller))
+        return Ticket(self, caller, request, task, await self.meters.of(caller))
 
     async def billed(self, tenant: str, idempotency: str) -> bool:
         """Whether the ledger has a row for a hash of an Idempotency-Key.
@@ -118,17 +123,22 @@ class Ticket:
         if not binding:
             self._entered = True
             return NONE
-        for index in range(len(self._calls)):
-            self._shrink(index)
+        if self._calls:
+            for index in range(len(self._calls)):
+                self._shrink(index)
         need = self._amounts(model, worst, requests=0 if self._entered else 1)
         self._check(need)
         if not self._entered:
-            if await self._enter(deadline):
+            if any([meter.full() for meter in binding]):  # noqa: C419  half the time of a generator
+                await self._enter(deadline)
                 try:
                     self._check(need)  # others may have taken it meanwhile
                 except OpenMaaSError:
                     self._leave()
                     raise
+            else:
+                for meter in binding:
+                    meter.running += 1
             self._entered = True
         for meter in binding:
             meter.reserve(need)
@@ -162,12 +172,8 @@ class Ticket:
 
     def rates(self) -> tuple[Rate | None, Rate | None]:
         """Of requests and of tokens, the limit that has the least left."""
-        if not self._account.rated:
-            return None, None
-        binding = self._account.binding
-        requests = [meter.requests.rate() for meter in binding if meter.requests]
-        tokens = [meter.tokens.rate() for meter in binding if meter.tokens]
-        return _tightest(requests), _tightest(tokens)
+        account = self._account
+        return _tightest(account.requests), _tightest(account.tokens)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -190,10 +196,11 @@ class Ticket:
                 call.cancel()
         rows, used = self._rows(outcome)
         account = self._account
+        day = rows[0].time // DAY_MS if rows else None
         for meter in account.meters:
-            meter.use(used)
+            meter.use(used, day)
         if account.binding:
-            held = Amounts(*map(sum, zip(*self._reserved, strict=True))) if self._calls else NONE
+            held = self._held()
             for meter in account.binding:
                 meter.settle(held, used)
                 meter.leave()
@@ -219,25 +226,27 @@ class Ticket:
         caller = self.caller
         rows: list[Row] = []
         billed = outcome in BILLED
-        total = Amounts(requests=1) if billed else NONE
+        tokens = money = 0
         for part, ((model, version), calls) in enumerate(self._by_model()):
             usage = NOTHING
             if billed:
                 usage = add([call.delivered if outcome == "cut" else call.usage for call in calls])
             price = self._admission.prices.of(model)
-            cost = price.cost(usage, requests=1 if part == 0 else 0) if billed else 0
+            cost = 0
+            if billed and price.id:
+                cost = price.cost(usage, requests=1 if part == 0 else 0)
             begun = calls[0].dispatched or now
-            row = Row(
+            row = Row._make((
                 self._request, part, time_ms, caller.tenant, caller.project, caller.key,
                 model, version, self.task, self.priority, outcome,
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.rows, 0,
                 int((begun - self._started) * 1e6), int((now - begun) * 1e6),
                 price.id, cost, self.idempotency if part == 0 and billed else None,
-            )  # fmt: skip
+            ))  # fmt: skip
             rows.append(row)
-            tokens = usage.input_tokens + usage.output_tokens
-            total = Amounts(total.requests, total.tokens + tokens, total.money + cost)
-        return rows, total
+            tokens += usage.input_tokens + usage.output_tokens
+            money += cost
+        return rows, Amounts(1, tokens, money) if billed else NONE
 
     def _by_model(self) -> Iterable[tuple[tuple[str, str], list[Call]]]:
         if len(self._calls) == 1:
@@ -275,15 +284,18 @@ class Ticket:
         for meter in self._account.binding:
             meter.queued -= 1
 
-    async def _enter(self, deadline: float) -> bool:
+    def _held(self) -> Amounts:
+        if len(self._reserved) == 1:
+            return self._reserved[0]
+        return Amounts(*map(sum, zip(*self._reserved, strict=True))) if self._reserved else NONE
+
+    async def _enter(self, deadline: float) -> None:
         """Takes a place of each meter: the key's first, so that what waits for a key holds no
-        place of its tenant's. Returns whether it had to wait."""
-        waited = False
+        place of its tenant's."""
         taken: list[Meter] = []
         try:
             for meter in reversed(self._account.binding):
                 if meter.full():
-                    waited = True
                     await self._wait(meter, deadline)
                 else:
                     meter.enter()
@@ -292,7 +304,6 @@ class Ticket:
             for meter in taken:
                 meter.leave()
             raise
-        return waited
 
     async def _wait(self, meter: Meter, deadline: float) -> None:
         for one in self._account.binding:
@@ -333,8 +344,10 @@ def _minus(amounts: Amounts) -> Amounts:
     return Amounts(*(-amount for amount in amounts))
 
 
-def _tightest(rates: list[Rate]) -> Rate | None:
-    return min(rates, key=lambda rate: rate.remaining, default=None)
+def _tightest(buckets: tuple[Bucket, ...]) -> Rate | None:
+    if len(buckets) < 2:
+        return buckets[0].rate() if buckets else None
+    return min([bucket.rate() for bucket in buckets], key=lambda rate: rate.remaining)
 
 
 def _too_many(meter: Meter) -> RateLimited:

@@ -116,6 +116,7 @@ class Meter:
     def set(self, quota: Quota) -> None:
         """Another quota from now on; what was used stays used."""
         self.quota = quota
+        self._concurrent, self._queue = quota.concurrent, quota.queue
         self.requests = _bucket(getattr(self, "requests", None), quota.requests_per_minute)
         self.tokens = _bucket(getattr(self, "tokens", None), quota.tokens_per_minute)
         self._bounds = [
@@ -130,12 +131,11 @@ class Meter:
 
     def refusal(self, need: Amounts) -> OpenMaaSError | None:
         """Why so much cannot be reserved now."""
-        for bucket, amount, what in (
-            (self.requests, need.requests, "requests"),
-            (self.tokens, need.tokens, "tokens"),
-        ):
-            if bucket is not None and (wait := bucket.short(amount)) > 0:
-                return self._too_fast(bucket, amount, what, wait)
+        requests, tokens = self.requests, self.tokens
+        if requests is not None and (wait := requests.short(need.requests)) > 0:
+            return self._too_fast(requests, need.requests, "requests", wait)
+        if tokens is not None and (wait := tokens.short(need.tokens)) > 0:
+            return self._too_fast(tokens, need.tokens, "tokens", wait)
         if self._bounds:
             self._turn()
         for index, resource, period, bound in self._bounds:
@@ -151,22 +151,33 @@ class Meter:
 
     def hold(self, change: Amounts) -> None:
         """More, or (negative) less, is reserved."""
-        for index, amount in enumerate(change):
-            self._reserved[index] += amount
+        held = self._reserved
+        held[0] += change[0]
+        held[1] += change[1]
+        held[2] += change[2]
+        held[3] += change[3]
         if self.tokens is not None:
-            self.tokens.take(change.tokens)
+            self.tokens.take(change[1])
 
     def settle(self, held: Amounts, used: Amounts) -> None:
         """A request is over: what it held is free, but for what it used."""
-        for index, amount in enumerate(held):
-            self._reserved[index] -= amount
+        reserved = self._reserved
+        reserved[0] -= held[0]
+        reserved[1] -= held[1]
+        reserved[2] -= held[2]
+        reserved[3] -= held[3]
         if self.tokens is not None:
-            self.tokens.take(used.tokens - held.tokens)
+            self.tokens.take(used[1] - held[1])
 
-    def use(self, used: Amounts) -> None:
+    def use(self, used: Amounts, day: int | None = None) -> None:
         """Adds to the sums. Call it at the moment that the ledger's row tells, so that both count
-        it in the same day."""
-        self._turn()
+        it in the same day.
+
+        Args:
+            day: since the epoch, of that moment.
+        """
+        if day != self._day:
+            self._turn()
         sums = self._used
         sums[0] += used[0]
         sums[1] += used[1]
@@ -233,11 +244,11 @@ class Meter:
     # --- places -------------------------------------------------------------------------------
 
     def full(self) -> bool:
-        limit = self.quota.concurrent
+        limit = self._concurrent
         return limit is not None and self.running >= limit
 
     def queue_full(self) -> bool:
-        limit = self.quota.queue
+        limit = self._queue
         return limit is not None and self.queued >= limit
 
     def enter(self) -> None:
@@ -245,7 +256,8 @@ class Meter:
 
     def leave(self) -> None:
         self.running -= 1
-        self._wake()
+        if self._waiters:
+            self._wake()
 
     def place(self) -> asyncio.Future[None]:
         """Done when a place is free, which then is the waiter's; first come, first served."""
@@ -266,7 +278,9 @@ class Account(NamedTuple):
 
     meters: tuple[Meter, ...] = ()
     binding: tuple[Meter, ...] = ()  # those of them that have a bound
-    rated: bool = False  # … one on requests or tokens a minute
+    # the rates among the bounds
+    requests: tuple[Bucket, ...] = ()
+    tokens: tuple[Bucket, ...] = ()
 
 
 class Meters:
@@ -309,9 +323,8 @@ class Meters:
             account = Account(
                 meters,
                 tuple(meter for meter in meters if meter.quota != NO_QUOTA),
-                rated=any(
-                    quota.requests_per_minute or quota.tokens_per_minute for quota in caller.quotas
-                ),
+                tuple(meter.requests for meter in meters if meter.requests is not None),
+                tuple(meter.tokens for meter in meters if meter.tokens is not None),
             )
             self._of_key[caller.key] = caller, account
             return account
