@@ -22,12 +22,11 @@ class _Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class TextEmbeddings(_Parameters, frozen=True):
-    """The mean (and the maximum) of word vectors, then dense layers."""
+    """The mean of word vectors, then dense layers."""
 
     vocabulary: Vocabulary = 20_000  # most frequent words of the training rows
     length: Length = 512  # words of a text that are read
     dimensions: Units = 128  # of a word's vector
-    maximum: bool = True  # beside the mean, the largest value of each dimension
     units: Annotated[int, Meta(ge=0, le=4096)] = 0  # of a hidden layer; 0: none
     dropout: Rate = 0.3
 
@@ -111,7 +110,7 @@ class ImageCnn(_Parameters, frozen=True):
     blocks: Annotated[int, Meta(ge=1, le=6)] = 2
     units: Units = 128
     dropout: Rate = 0.3
-    augment: bool = False  # shift by a pixel or two at random
+    augment: bool = True  # shift images by up to a tenth of a side, at random, while training
 
 
 KINDS: dict[RecipeName, type[_Parameters]] = {
