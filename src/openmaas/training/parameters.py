@@ -15,6 +15,7 @@ Units = Annotated[int, Meta(ge=1, le=4096)]
 Layers = Annotated[int, Meta(ge=1, le=12)]
 Vocabulary = Annotated[int, Meta(ge=16, le=200_000)]
 Length = Annotated[int, Meta(ge=4, le=4096)]
+Language = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*)?$")]  # BCP 47
 
 
 class _Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,7 +27,7 @@ class TextEmbeddings(_Parameters, frozen=True):
 
     vocabulary: Vocabulary = 20_000  # most frequent words of the training rows
     length: Length = 512  # words of a text that are read
-    dimensions: Units = 128  # of a word's vector
+    dimensions: Units = 64  # of a word's vector
     units: Annotated[int, Meta(ge=0, le=4096)] = 0  # of a hidden layer; 0: none
     dropout: Rate = 0.3
 
@@ -58,7 +59,8 @@ class TextTransformer(_Parameters, frozen=True):
 class TextEncoder(_Parameters, frozen=True):
     """A linear layer on the vectors of a sentence encoder that is not trained."""
 
-    encoder: Annotated[str, Meta(min_length=1, max_length=64)] = "minilm-l6-v2"  # a model here
+    encoder: Annotated[str, Meta(min_length=1, max_length=64)] | None = None  # a model; None: any
+    length: Length = 128  # tokens of a text that are read, at most what the encoder reads
 
 
 class Seq2SeqRnn(_Parameters, frozen=True):
@@ -69,12 +71,13 @@ class Seq2SeqRnn(_Parameters, frozen=True):
     target_length: Length = 64  # pieces that are written
     dimensions: Units = 128
     units: Units = 256
+    layers: Annotated[int, Meta(ge=1, le=4)] = 1  # of the encoder and of the decoder
     cell: Literal["gru", "lstm"] = "gru"
     attention: Literal["luong", "bahdanau"] = "luong"
     dropout: Rate = 0.2
     task: Literal["translate", "summarize"] = "translate"
-    source_language: Annotated[str, Meta(max_length=16)] = ""  # BCP 47: de, en …
-    target_language: Annotated[str, Meta(max_length=16)] = ""
+    source_language: Language = ""  # of a translator
+    target_language: Language = ""
 
 
 class Seq2SeqTransformer(_Parameters, frozen=True):
@@ -89,8 +92,8 @@ class Seq2SeqTransformer(_Parameters, frozen=True):
     units: Units = 256  # of the feed-forward parts
     dropout: Rate = 0.1
     task: Literal["translate", "summarize"] = "translate"
-    source_language: Annotated[str, Meta(max_length=16)] = ""
-    target_language: Annotated[str, Meta(max_length=16)] = ""
+    source_language: Language = ""
+    target_language: Language = ""
 
 
 class TabularMlp(_Parameters, frozen=True):
@@ -146,4 +149,8 @@ def parsed(recipe: RecipeName | None, parameters: dict[str, Any]) -> Any:
         ) from None
     if isinstance(found, TextTransformer | Seq2SeqTransformer) and found.dimensions % found.heads:
         raise InvalidRequest("dimensions must be a multiple of heads", param="parameters")
+    if isinstance(found, Seq2SeqRnn | Seq2SeqTransformer) and found.task == "translate":
+        for name in ("source_language", "target_language"):
+            if not getattr(found, name):
+                raise InvalidRequest(f"a translator has a {name}: de, en …", param="parameters")
     return found
