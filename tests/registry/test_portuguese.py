@@ -13,7 +13,7 @@ from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.catalog import Catalog
 from openmaas.registry.importing import import_entry
 from openmaas.runtimes import openvino_translation
-from openmaas.runtimes.openvino_translation import OpenVinoTranslation
+from openmaas.runtimes.greedy import GreedyTexts
 
 # Sentence → words that any good translation of it has.
 KNOWN = {
@@ -65,7 +65,7 @@ def pair(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def starter(pair: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenVinoTranslation]:
+def starter(pair: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GreedyTexts]:
     store, catalog = ArtifactStore(tmp_path_factory.mktemp("store")), Catalog.read()
     digest, manifest = import_entry(catalog.entry(pair), catalog, store)
     assert manifest.licence == "MPL-2.0"
@@ -76,13 +76,13 @@ def starter(pair: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ope
     runtime.close()
 
 
-def translated(starter: OpenVinoTranslation, *texts: str) -> Translated:
+def translated(starter: GreedyTexts, *texts: str) -> Translated:
     (answer,) = starter.run([Translate(inputs=list(texts))])
     assert isinstance(answer, Translated)
     return answer
 
 
-def test_known_sentences(starter: OpenVinoTranslation, pair: str) -> None:
+def test_known_sentences(starter: GreedyTexts, pair: str) -> None:
     source, target = pair.split("-")
     info = starter.info
     assert (info.source_languages, info.target_languages) == ([source], [target])
@@ -96,14 +96,14 @@ def test_known_sentences(starter: OpenVinoTranslation, pair: str) -> None:
     assert all(one is not None and one > -0.5 for one in answer.logprobs)
 
 
-def test_there_and_back_in_the_same_words(starter: OpenVinoTranslation, pair: str) -> None:
+def test_there_and_back_in_the_same_words(starter: GreedyTexts, pair: str) -> None:
     """The two lists are translations of one another: of most sentences the very words return."""
     other = KNOWN["-".join(reversed(pair.split("-")))]
     outputs = translated(starter, *KNOWN[pair]).outputs
     assert sum(one in other for one in outputs) >= 4, outputs
 
 
-def test_300_sentences_at_once_as_each_alone(starter: OpenVinoTranslation, pair: str) -> None:
+def test_300_sentences_at_once_as_each_alone(starter: GreedyTexts, pair: str) -> None:
     known = list(KNOWN[pair])
     texts = [f"{known[at % len(known)][:-1]} {at}." for at in range(300)]
     together = translated(starter, *texts)
@@ -118,7 +118,7 @@ def test_300_sentences_at_once_as_each_alone(starter: OpenVinoTranslation, pair:
     assert sum(same) >= 28  # rounding may differ in company, which turns near ties
 
 
-def test_strange_text_breaks_no_character(starter: OpenVinoTranslation) -> None:
+def test_strange_text_breaks_no_character(starter: GreedyTexts) -> None:
     answer = translated(starter, *STRANGE)
     for text, output in zip(STRANGE, answer.outputs, strict=True):
         assert len(output) < 1000, text
@@ -127,7 +127,7 @@ def test_strange_text_breaks_no_character(starter: OpenVinoTranslation) -> None:
     assert [translated(starter, text).outputs[0] for text in STRANGE[:2]] == answer.outputs[:2]
 
 
-def test_what_is_too_long_or_nothing_is_refused(starter: OpenVinoTranslation) -> None:
+def test_what_is_too_long_or_nothing_is_refused(starter: GreedyTexts) -> None:
     context = starter.info.context_tokens
     with pytest.raises(InvalidRequest, match=rf"input 1 has \d+ tokens, the limit is {context}"):
         starter.size(Translate(inputs=["ok.", "palavra " * 300]))
