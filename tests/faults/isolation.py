@@ -101,8 +101,8 @@ def _random_translator(canary: str, number: int) -> tuple[str, dict[str, Any]]:
 KINDS = {
     "echo": Kind(_echo, 20),
     "openvino_genai": Kind(_completion, 8),
-    "openvino_genai, prefix cache": Kind(_remembered, 3, each=3),
-    "llamacpp": Kind(_llamacpp, 2, each=2),
+    "openvino_genai, prefix cache": Kind(_remembered, 3, each=2),
+    "llamacpp": Kind(_llamacpp, 2, each=1),
     "openvino_embeddings": Kind(_embeddings, 15, says=False),
     "openvino_classifier": Kind(_classifier, 15, says=False),
     "openvino_tensors": Kind(_network, 20),

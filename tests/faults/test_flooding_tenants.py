@@ -29,8 +29,8 @@ from tests.faults.requests import chat, in_flight
 from tests.processes import ServerProcess, serving
 
 FLOOD, *CALM = TENANTS
-EACH = 20  # requests of one that is calm; the flood sends ten times as many
-QUEUE = 128  # requests that the model holds: less than the flood alone
+EACH = 15  # requests of one that is calm; the flood sends ten times as many
+QUEUE = 96  # requests that the model holds: less than the flood alone
 TOKENS = 20  # that each request makes
 # --- of `make soak-flood` ---
 SECONDS = float(os.environ.get("FLOOD_SECONDS", "0"))  # of each run; it takes 20

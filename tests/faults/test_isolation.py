@@ -19,7 +19,7 @@ from tests.faults.isolation import KINDS, TENANTS, Request, canaries, content, h
 from tests.processes import ServerProcess, cli, serving
 from tests.registry import small_translators
 
-REQUESTS = int(os.environ.get("REQUESTS", "400"))  # `make soak-isolation` takes 10,000
+REQUESTS = int(os.environ.get("REQUESTS", "300"))  # `make soak-isolation` takes 10,000
 SEED = 7
 OWN = ["openvino_genai, prefix cache", "llamacpp", "ctranslate2_translation"]
 
@@ -32,9 +32,8 @@ def others(
     folder = tmp_path_factory.mktemp("isolation")
     data = Path(shutil.copytree(starters, folder / "data"))
     small_translators.complete(folder / "marian", "marian")
-    cli(data, "models", "push", "marian", str(folder / "marian"))
+    cli(data, "models", "push", "marian", str(folder / "marian"), "--deploy")
     cli(data, "models", "push", "gemma", str(gemma_folder / "model.gguf"))
-    cli(data, "deploy", "marian")
     cli(data, "deploy", "gemma", "--option", "threads=1")  # its threads wait by spinning
     cli(data, "deploy", "smollm2-135m", "--option", "prefix_cache=true")
     with serving(data) as running:
