@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from openmaas.errors import InvalidRequest
 from openmaas.training import targets
 from openmaas.training.recipes.base import Prepared, Recipe, row_weights, splits
+from openmaas.training.recipes.habits import shown_rows, with_validation
 from openmaas.training.rows import Array, Rows
 from openmaas.training.spec import EarlyStopping, Fit, Optimizer
 from openmaas.training.task import ExportKind
@@ -46,25 +47,18 @@ class TextRecipe(Recipe):
         self._texts = texts
         ids = encoded(self.tokenizer, texts, asked.parameters.length)
         weights = row_weights(asked, numbers, self.labels)
-        return splits(asked.data, [ids], numbers, weights)
+        prepared = splits(asked.data, [ids], numbers, weights)
+        self.own_fit = with_validation(self.own_fit, prepared)
+        return prepared
 
     def export(self, model: Any, shown: Rows, outputs: Array, folder: Path) -> ExportKind:
         length = self.asked.parameters.length
         model.save(folder / "model.keras")
         self.tokenizer.save(str(folder / _TOKENIZER))
         write_config(folder, self.labels or [], length)
-        name, rows = self._held_out()
-        texts = [self._texts[at] for at in rows[: len(outputs)]]
-        read = [cut(self.tokenizer, text, length) for text in texts]
-        write_rows(folder, read, outputs)
+        texts = [self._texts[at] for at in shown_rows(self.asked.data)[: len(outputs)]]
+        write_rows(folder, [cut(self.tokenizer, text, length) for text in texts], outputs)
         return "keras_classifier"
-
-    def _held_out(self) -> tuple[str, NDArray[np.int64]]:
-        for name in ("test", "validation", "train"):
-            rows = self.asked.data.rows(name)  # type: ignore[arg-type]
-            if len(rows):
-                return name, rows
-        raise AssertionError("a data set without rows was refused before")
 
     @property
     def vocabulary(self) -> int:
@@ -108,8 +102,8 @@ def encoded(tokenizer: Tokenizer, texts: list[str], length: int) -> NDArray[np.i
 
 
 def cut(tokenizer: Tokenizer, text: str, length: int) -> str:
-    """A text as far as it is read."""
-    offsets = tokenizer.encode(text).offsets
+    """A text as far as its first ``length`` tokens go."""
+    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
     return text if len(offsets) <= length else text[: offsets[length - 1][1]]
 
 

@@ -15,9 +15,9 @@ from openmaas.training.spec import EarlyStopping, Fit, Optimizer
 class TextEmbeddings(TextRecipe):
     own_fit = Fit(
         optimizer=Optimizer(learning_rate=5e-3),
-        epochs=20,
+        epochs=15,
         batch_size=32,
-        callbacks=[EarlyStopping(patience=3)],
+        callbacks=[EarlyStopping(patience=2)],
     )
 
     def build(self) -> Any:

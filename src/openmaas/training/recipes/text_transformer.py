@@ -17,13 +17,15 @@ class TextTransformer(TextRecipe):
         given = self.asked.parameters
         keras.utils.set_random_seed(self.asked.fit.seed)
         ids = keras.Input((given.length,), dtype="int32", name="input_ids")
-        x = layers.Embedding(self.vocabulary, given.dimensions, mask_zero=True)(ids)
+        # The layer that adds places lets no mask through.
+        there = keras.ops.not_equal(ids, 0)
+        x = layers.Embedding(self.vocabulary, given.dimensions)(ids)
         x = placed(x, given.length, given.dimensions)
         x = layers.Dropout(given.dropout)(x)
         for _ in range(given.layers):
-            x = _block(x, given)
+            x = _block(x, keras.ops.expand_dims(there, 1), given)
         x = layers.LayerNormalization()(x)
-        x = layers.GlobalAveragePooling1D()(x)
+        x = layers.GlobalAveragePooling1D()(x, mask=there)
         x = layers.Dropout(given.dropout)(x)
         answer = layers.Dense(len(self.labels or []), activation="softmax", name="probabilities")
         return keras.Model(ids, answer(x))
@@ -40,11 +42,12 @@ def placed(x: Any, length: int, dimensions: int) -> Any:
     )(x)
 
 
-def _block(x: Any, given: Any) -> Any:
+def _block(x: Any, there: Any, given: Any) -> Any:
     near = layers.LayerNormalization()(x)
-    near = layers.MultiHeadAttention(
+    attention = layers.MultiHeadAttention(
         given.heads, given.dimensions // given.heads, dropout=given.dropout
-    )(near, near)
+    )
+    near = attention(near, near, attention_mask=there)
     x = layers.Add()([x, layers.Dropout(given.dropout)(near)])
     wide = layers.LayerNormalization()(x)
     wide = layers.Dense(given.units, activation="gelu")(wide)
