@@ -156,7 +156,7 @@ def test_every_path_that_is_named_exists(page: str) -> None:
         r"`([\w./-]+/[\w.-]*\.(?:py|toml|md|json|onnx)|[\w-]+/[\w./-]*/)`", PAGES[page]
     )
     places = (ROOT, ROOT / "src" / "openmaas")
-    built = {"artifacts/", "run/"}  # in the data folder
+    built = {"artifacts/", "run/", "datasets/", "uploads/"}  # in the data folder
     missing = [
         name for name in named if name not in built and not any((p / name).exists() for p in places)
     ]
@@ -178,11 +178,13 @@ def test_the_life_of_a_request_has_eight_steps() -> None:
 # --- what the README tells people to type ------------------------------------------------
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 SHELL = [block for block in blocks("sh") if "make serve" not in block]
+PROGRAMS = [*blocks("python"), *(one for one in blocks("python", DOCS["training.md"])
+                                 if one.startswith("import"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: str(block).split("\n")[0][:40])
@@ -192,7 +194,7 @@ def test_the_shell_commands_work(block: str, server: ServerProcess, tmp_path: Pa
     assert '"error"' not in done.stdout
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: str(block).split("\n")[1])
+@pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: str(block).split("\n")[1])
 def test_the_programs_work(block: str, server: ServerProcess, tmp_path: Path) -> None:
     typed(block, [sys.executable, "-W", "error", "-c", block], server, tmp_path)
 
