@@ -138,7 +138,9 @@ class Publisher:
             ArtifactRefused: it is of no known format, or unsafe.
             ConversionFailed, QuotaExhausted, StorageFull
         """
-        digest, manifest = import_model(upload, self._artifacts, expect_sha256=sha256)
+        digest, manifest = import_model(
+            upload, self._artifacts, expect_sha256=sha256, recorded="upload"
+        )
         version = self._register(owner, digest, manifest, licence, by)
         card = Card(
             made_by="push",
