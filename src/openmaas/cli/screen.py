@@ -43,11 +43,13 @@ def fail(text: str) -> None:
 
 
 def table(columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
-    """Prints rows under their columns; those named in ``right`` are aligned there."""
+    """Prints rows under their columns; those named in ``right`` are aligned there. What is first
+    names the row, and is never cut: it is what other commands want."""
     grid = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    for column in columns:
+    for place, column in enumerate(columns):
         numeric = column in right
-        grid.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+        whole = numeric or place == 0
+        grid.add_column(column, justify="right" if numeric else "left", no_wrap=whole)
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     out.print(grid)

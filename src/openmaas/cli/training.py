@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openmaas.cli import remote
+from openmaas.cli.progress import Bar, chief, far, metrics, show_confusion
 from openmaas.cli.remote import Url
-from openmaas.cli.screen import date, err, out, pairs, say, table
+from openmaas.cli.screen import bars, date, pairs, say, table
 from openmaas.errors import ConfigurationError, OpenMaaSError
 
 if TYPE_CHECKING:
-    pass
+    from openmaas.client import Client, Dataset
 
 app = typer.Typer(help="Training jobs.", no_args_is_help=True)
 
@@ -87,13 +87,13 @@ def train(
         fit["optimizer"] = {"name": optimizer or "adam"} | rate
     if patience is not None:
         fit["callbacks"] = [{"name": "early_stopping", "patience": patience}]
-    given = None
-    if network is not None:
-        given = network.read_text() if network.suffix == ".json" else str(network)
-    with remote.client(url) as client, err.status("sending the data"):
+    if (recipe is None) == (network is None):
+        raise ConfigurationError("say either --recipe or --network")
+    given = None if network is None else _network(network)
+    with remote.client(url) as client:
         job = client.training.train(
             model,
-            data,
+            data if data.startswith("ds_") else _sent(client, data, target),
             wait=False,
             recipe=recipe,
             network=given,
@@ -110,6 +110,25 @@ def train(
     watch(job.id, url)
 
 
+def _network(path: Path) -> str:
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {path}")
+    return path.read_text() if path.suffix == ".json" else str(path)
+
+
+def _sent(client: Client, data: str, target: str | None) -> Dataset:
+    path = Path(data)
+    if not path.exists():
+        raise ConfigurationError(f"there is no file or folder {path}")
+    with bars() as bar:
+        bar.begin(path.name)
+        made = client.datasets.upload(
+            path, target=target, tell=lambda done, total, doing: bar(done, total or None, doing)
+        )
+        bar.end(f"{made.rows:,} rows, {len(made.columns)} columns; data set {made.id}")
+    return made
+
+
 @app.command("list", epilog="[bold]Example[/]\n\nopenmaas jobs list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="So many, the newest.")] = 20,
@@ -119,12 +138,11 @@ def list_(
     with remote.client(url) as client:
         found = client.training.jobs(limit=limit)
     rows = [
-        [one.id, one.model, one.spec.get("recipe") or "own network", one.state, _far(one.progress),
-         _metrics(one.progress.get("metrics", {})), f"{one.seconds:.0f}", date(one.created)]
+        [one.id, one.model, one.spec.get("recipe") or "own network", one.state, far(one.progress),
+         metrics(chief(one.progress.get("metrics", {}))), date(one.created)]
         for one in found
     ]  # fmt: skip
-    columns = ["job", "model", "recipe", "state", "epochs", "metrics", "seconds", "created"]
-    table(columns, rows, right=("seconds",))
+    table(["job", "model", "recipe", "state", "epochs", "metric", "created"], rows)
 
 
 @app.command(epilog="[bold]Example[/]\n\nopenmaas jobs show job_0123456789abcdef01234567")
@@ -143,25 +161,25 @@ def show(
             curve.write_bytes(one.curve())
         card = one.card() if one.version is not None else None
     if json:
-        say(json_.dumps(one.told() | {"published": card}))
+        say(json_.dumps(one.told | {"published": card}))
         return
     rows = [
         ["model", one.model if one.version is None else f"{one.model} version {one.version}"],
         ["state", one.state],
         ["data", one.spec["dataset"]],
         ["recipe", one.spec.get("recipe") or "own network"],
-        ["epochs", _far(one.progress)],
+        ["epochs", far(one.progress)],
         ["seconds", f"{one.seconds:.1f}"],
     ]
     if one.error:
         rows.append(["why", one.error["message"]])
     if card is not None:
-        rows.append(["held out", _metrics(card["card"]["metrics"])])
+        rows.append(["held out", metrics(card["card"]["metrics"])])
         rows.append(["artifact", card["digest"]])
     for label, value in rows:
         say(f"{label:<10} {value}")
     if card is not None and card["card"].get("confusion"):
-        _show_confusion(card["card"]["confusion"])
+        show_confusion(card["card"]["confusion"])
 
 
 @app.command(epilog="[bold]Example[/]\n\nopenmaas jobs watch job_0123456789abcdef01234567")
@@ -169,7 +187,7 @@ def watch(job: Id, url: Url = remote.DEFAULT_URL) -> None:
     """Follows a job to its end: a bar with loss and metrics."""
     with remote.client(url) as client:
         one = client.training.job(job)
-        with _bar() as tell:
+        with Bar() as tell:
             for event in one.events():
                 tell(event)
         one.refresh()
@@ -178,7 +196,7 @@ def watch(job: Id, url: Url = remote.DEFAULT_URL) -> None:
             raise OpenMaaSError(f"{one.id}: {why}")
         card = one.card()["card"]
     say(f"{one.model} version {one.version} is there", "green")
-    say(f"held-out rows: {_metrics(card['metrics'])}")
+    say(f"held-out rows: {metrics(card['metrics'])}")
 
 
 def _act(job: str, action: str, url: str) -> None:
@@ -203,69 +221,6 @@ def resume(job: Id, url: Url = remote.DEFAULT_URL) -> None:
 def cancel(job: Id, url: Url = remote.DEFAULT_URL) -> None:
     """Ends a job; nothing comes of it."""
     _act(job, "cancel", url)
-
-
-# --- what is shown ---------------------------------------------------------------------------
-
-
-class _bar:  # noqa: N801  used as a context manager alone
-    """A live bar on a terminal; a line an epoch elsewhere."""
-
-    def __enter__(self) -> Callable[[dict[str, Any]], None]:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=30), TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"), console=err, transient=True,
-        )  # fmt: skip
-        self._task = self._progress.add_task("waiting", total=None, told="")
-        if err.is_terminal:
-            self._progress.start()
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _tell(self, event: dict[str, Any]) -> None:
-        kind, data = event["kind"], event["data"]
-        if kind in ("progress", "epoch") and data.get("steps"):
-            self._progress.update(
-                self._task,
-                description=f"epoch {min(data['epoch'] + 1, data['epochs'])}/{data['epochs']}",
-                total=data["steps"],
-                completed=data["step"],
-                told=_metrics(data.get("metrics", {})),
-            )
-        if kind == "epoch":
-            say(f"epoch {data['epoch']}/{data['epochs']}  {_metrics(data['metrics'])}", "dim")
-        elif kind == "state":
-            self._progress.update(self._task, description=data["state"])
-            say(data["state"], "bold")
-        elif kind == "message":
-            say(data["text"], "yellow")
-
-
-def _far(progress: dict[str, Any]) -> str:
-    if not progress.get("epochs"):
-        return ""
-    return f"{progress.get('epoch', 0)}/{progress['epochs']}"
-
-
-def _metrics(found: dict[str, float | None]) -> str:
-    return "  ".join(
-        f"{name} {'not a number' if value is None else f'{value:.4g}'}"
-        for name, value in found.items()
-    )
-
-
-def _show_confusion(confusion: dict[str, Any]) -> None:
-    labels = confusion["labels"]
-    if len(labels) > 20:
-        say(f"(a confusion matrix of {len(labels)} labels: --json)")
-        return
-    out.print("\n[bold]Confusion[/] (rows: true, columns: told)\n")
-    rows = [[label, *map(str, row)] for label, row in zip(labels, confusion["matrix"], strict=True)]
-    table(["", *labels], rows, right=tuple(labels))
 
 
 def _promotion(at_once: bool, bound: str | None) -> bool | dict[str, Any]:

@@ -38,6 +38,11 @@ class Job:
     def __repr__(self) -> str:
         return f"Job({self.id}, {self.model}, {self.state})"
 
+    @property
+    def told(self) -> Object:
+        """The API's whole answer."""
+        return self._told
+
     def refresh(self) -> Job:
         self._told = self._http.get(self._path())
         return self
@@ -132,10 +137,11 @@ class Training:
         Raises:
             JobFailed: it failed.
         """
+        job = {name: value for name, value in job.items() if value is not None}
         if "network" in job:
             job["network"] = self.network(job["network"])
-        job = {name: value for name, value in job.items() if value is not None}
-        body = {"model": model, "dataset": self._dataset(model, data), **job}
+        dataset = self._dataset(model, data, job.get("target"))
+        body = {"model": model, "dataset": dataset, **job}
         made = Job(self._http, self._http.post("/v1/training/jobs", body))
         return made.wait(tell) if wait else made
 
@@ -180,14 +186,13 @@ class Training:
         found: Object = self._http.post(f"{_versions(model)}/{version}/promote", {})
         return found
 
-    def _dataset(self, model: str, data: Any) -> str:
+    def _dataset(self, model: str, data: Any, target: str | None) -> str:
         if isinstance(data, Dataset):
             return data.id
         if isinstance(data, str) and data.startswith("ds_"):
             return data
-        if isinstance(data, Mapping):
-            return self._datasets.upload_arrays(f"{model} data", **data).id
-        return self._datasets.upload(data, name=Path(data).name).id
+        name = f"{model} data" if isinstance(data, Mapping) else Path(data).name
+        return self._datasets.upload(data, name=name, target=target).id
 
     def network(self, network: Any) -> Object:
         """A Keras model, its JSON or a path of a ``.keras`` file as the API takes it."""

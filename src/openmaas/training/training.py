@@ -106,7 +106,8 @@ def _asked(given: Task, folder: Path, control: Any) -> Asked:
 def _own_copy(path: Path, folder: Path) -> Path:
     """Keras unpacks an archive beside it, which is allowed in the job's own folder alone."""
     copy = folder / "network.keras"
-    shutil.copyfile(path, copy)
+    if path != copy:  # the supervisor puts it there
+        shutil.copyfile(path, copy)
     return copy
 
 

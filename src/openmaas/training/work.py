@@ -216,8 +216,11 @@ class Work:
             curve=made.curve,
         )
         number = version.version
-        if allows(job.spec, made.card.metrics):
+        refusal = withheld(job.spec, made.card.metrics)
+        if refusal is None:
             await self._promote(number, by)
+        elif refusal:
+            await self._say(f"it is not served: {refusal}")
         await asyncio.to_thread(
             self._jobs.move, job.id, ["publishing"], "succeeded", version=number
         )
@@ -272,13 +275,18 @@ def _last(news: Sequence[Said], kind: str) -> list[Said]:
     return [said for said in news if said.kind == kind][-TOLD:]
 
 
-def allows(spec: JobSpec, metrics: dict[str, float | None]) -> bool:
-    """Whether a version may be served at once."""
+def withheld(spec: JobSpec, metrics: dict[str, float | None]) -> str | None:
+    """Why a version may not be served at once; empty: nobody asked for it; None: it may."""
     promote = spec.promote
     if isinstance(promote, bool):
-        return promote
+        return None if promote else ""
     value = metrics.get(promote.metric)
     if value is None:
-        return False
-    above = promote.at_least is None or value >= promote.at_least
-    return above and (promote.at_most is None or value <= promote.at_most)
+        return f"there is no {promote.metric} of the held-out rows, only {', '.join(metrics)}"
+    for holds, words in (
+        (promote.at_least is None or value >= promote.at_least, f"at least {promote.at_least}"),
+        (promote.at_most is None or value <= promote.at_most, f"at most {promote.at_most}"),
+    ):
+        if not holds:
+            return f"{promote.metric} is {value:.4g}, which is to be {words}"
+    return None
