@@ -38,7 +38,7 @@ def test_it_needs_httpx_alone() -> None:
 
 
 def test_models_and_health(client: Client) -> None:
-    assert set(client.models()) == MODELS
+    assert set(client.models()) >= MODELS  # and what the documents had it train
     health = client.health()
     assert health.status == "ok"
     assert health.version == __version__

@@ -393,7 +393,7 @@ def test_the_process_sees_no_secret(
     monkeypatch.setenv("OPENMAAS_ADMIN_KEY", "sk-secret")
     monkeypatch.setenv("HF_TOKEN", "hf-secret")
     with store.scratch() as scratch:
-        environment = conversion._environment(scratch)
+        environment = conversion._environment(scratch, "torch")
     assert "secret" not in str(environment)
     assert set(environment) == {
         *("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "HOME", "TMPDIR", "LANG", "PATH"),
