@@ -50,5 +50,8 @@ with Client(os.environ["OPENMAAS_URL"], os.environ["OPENMAAS_API_KEY"]) as clien
         promote=True,
         tell=lambda event: print(event["kind"], event["data"]),
     )
-    print(job.card()["card"]["metrics"])
+    version = job.card()
+    worst = version["verification"]["max_abs_error"]  # of what is served from what was trained
+    print(f"OpenMaaS: version {job.version}, largest difference {worst:.1e}")
+    print(version["card"]["metrics"])
     print(client.predict("textbook", x[:3].tolist(), version=job.version))
