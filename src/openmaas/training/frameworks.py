@@ -10,6 +10,8 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 from openmaas.training.spec import Backend
@@ -17,15 +19,18 @@ from openmaas.training.spec import Backend
 _UNUSED = ("tensorflow", "torch", "jax", "sklearn", "matplotlib", "pandas")
 
 
-class _Absent:
-    """Makes modules look as if they were not installed."""
+class _Absent(MetaPathFinder, Loader):
+    """Makes modules look as if they could not be imported."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = frozenset(names)
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name in self._names:
-            raise ModuleNotFoundError(f"{name} is not used in this process", name=name)
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        # Torch asks where libraries lie, and bears it that they lie nowhere, but no error.
+        return ModuleSpec(name, self) if name in self._names else None
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        raise ModuleNotFoundError(f"{spec.name} is not used in this process", name=spec.name)
 
 
 def load(backend: Backend, threads: int) -> Any:

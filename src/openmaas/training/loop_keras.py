@@ -1,4 +1,7 @@
-"""The loop's engine on any backend of Keras, a ``train_on_batch`` at a time."""
+"""The loop's engine on any backend of Keras, a step at a time.
+
+What ``train_on_batch`` calls, but that metrics go on from batch to batch, as in ``fit``.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ class KerasEngine:
             model.metrics_variables,
         )
         self._rows, self._rows_batch = rows, batch
-        self._logs: Metrics = {}
+        self._logs: dict[str, Any] = {}
+        model.make_train_function()
+        model.make_test_function()
 
     def load(self, rows: Rows, batch: int, room: int) -> None:
         self._rows, self._rows_batch = rows, batch
@@ -40,8 +45,8 @@ class KerasEngine:
     def run(self, first: int, count: int) -> None:
         size = self._rows_batch
         for at in range(first, first + count):
-            x, y, weight = self._given(self._rows.take(slice(at * size, (at + 1) * size)))
-            self._logs = self._model.train_on_batch(x, y, weight, return_dict=True)
+            batch = self._given(self._rows.take(slice(at * size, (at + 1) * size)))
+            self._logs = self._model.train_function(_alone(batch))
 
     def metrics(self) -> Metrics:
         return {name: float(value) for name, value in self._logs.items()}
@@ -55,10 +60,10 @@ class KerasEngine:
         size = near_divisor(rows.size, 4 * self._batch)
         found, logs = [], {}
         for start in range(0, rows.size, size):
-            x, y, weight = self._given(rows.take(slice(start, start + size)))
-            logs = self._model.test_on_batch(x, y, weight, return_dict=True)
+            batch = self._given(rows.take(slice(start, start + size)))
+            logs = self._model.test_function(_alone(batch))
             if outputs:
-                found.append(np.asarray(self._model.predict_on_batch(x)))
+                found.append(np.asarray(self._model.predict_on_batch(batch[0])))
         for variable, value in zip(self._variables[3], kept, strict=True):
             variable.assign(value)
         told = {name: float(value) for name, value in logs.items()}
@@ -106,3 +111,8 @@ class KerasEngine:
     def _given(self, rows: Rows) -> tuple[Any, Array, Array | None]:
         inputs = arranged(self._model, rows.inputs)
         return inputs, rows.targets, rows.weights
+
+
+def _alone(batch: Any) -> Any:
+    """A batch as the backend's compiled function takes it."""
+    return iter([batch]) if keras.backend.backend() == "tensorflow" else [batch]

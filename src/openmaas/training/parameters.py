@@ -41,7 +41,7 @@ class TextRecurrent(_Parameters, frozen=True):
     units: Units = 64  # of each direction
     layers: Layers = 1
     bidirectional: bool = True
-    dropout: Rate = 0.3
+    dropout: Rate = 0.5
 
 
 class TextTransformer(_Parameters, frozen=True):
