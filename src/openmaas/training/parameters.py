@@ -15,6 +15,7 @@ Units = Annotated[int, Meta(ge=1, le=4096)]
 Layers = Annotated[int, Meta(ge=1, le=12)]
 Vocabulary = Annotated[int, Meta(ge=16, le=200_000)]
 Length = Annotated[int, Meta(ge=4, le=4096)]
+Source = Annotated[int, Meta(ge=12, le=4096)]  # what a server tries a translator with fits
 Language = Annotated[str, Meta(pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*)?$")]  # BCP 47
 
 
@@ -67,7 +68,7 @@ class Seq2SeqRnn(_Parameters, frozen=True):
     """A recurrent encoder and decoder with attention."""
 
     vocabulary: Vocabulary = 4000  # pieces of either language
-    source_length: Length = 64  # pieces that are read
+    source_length: Source = 64  # pieces that are read
     target_length: Length = 64  # pieces that are written
     dimensions: Units = 128
     units: Units = 256
@@ -84,7 +85,7 @@ class Seq2SeqTransformer(_Parameters, frozen=True):
     """A Transformer's encoder and decoder."""
 
     vocabulary: Vocabulary = 4000
-    source_length: Length = 64
+    source_length: Source = 64
     target_length: Length = 64
     dimensions: Units = 128  # a multiple of heads
     heads: Annotated[int, Meta(ge=1, le=64)] = 4

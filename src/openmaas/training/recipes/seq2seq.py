@@ -53,6 +53,11 @@ class Seq2Seq(Recipe):
     keeps_outputs = False  # a score of each piece of the vocabulary at each place: too much
     architecture: str
 
+    @property
+    def width(self) -> int:
+        """Of what the scores are made from."""
+        raise NotImplementedError
+
     def networks(self) -> Networks:
         raise NotImplementedError
 
@@ -74,6 +79,7 @@ class Seq2Seq(Recipe):
         before[:, 1:] = answers[:, :-1]
         before[answers == pieces.PADDING] = pieces.PADDING
         prepared = splits(asked.data, [read, before], answers, None)
+        self._counts = np.bincount(answers[rows].ravel(), minlength=self.vocabularies()[1])
         self.own_fit = with_validation(self.own_fit, prepared)
         return prepared
 
@@ -130,6 +136,16 @@ class Seq2Seq(Recipe):
         return "keras_seq2seq"
 
     # --- for the networks ----------------------------------------------------------------------
+
+    def scoring(self) -> Any:
+        """The layer that scores each piece, which begins with how frequent they are: a network
+        that has to learn this first may be driven into saturation by it, and stay there."""
+        counts = self._counts.astype(np.float64) + 1.0
+        counts[pieces.PADDING] = 1.0
+        layer = layers.Dense(len(counts))
+        layer.build((None, self.width))
+        layer.bias.assign(np.log(counts / counts.sum()).astype(np.float32))
+        return layer
 
     def vocabularies(self) -> tuple[int, int]:
         """Pieces of the source and of the target."""

@@ -15,6 +15,10 @@ from openmaas.training.recipes.seq2seq import Networks, Seq2Seq, inputs, source_
 class Seq2SeqRnn(Seq2Seq):
     architecture = "seq2seq_rnn"
 
+    @property
+    def width(self) -> int:
+        return int(self.asked.parameters.units)
+
     def networks(self) -> Networks:
         given = self.asked.parameters
         self._make_layers()
@@ -56,7 +60,7 @@ class Seq2SeqRnn(Seq2Seq):
         luong = given.attention == "luong"
         self._attention = layers.Attention() if luong else layers.AdditiveAttention()
         self._together = layers.Dense(given.units, activation="tanh")
-        self._scores = layers.Dense(written)
+        self._scores = self.scoring()
 
     def _read(self, source: Any) -> tuple[Any, list[Any]]:
         x = self._dropout(self._source_words(source))

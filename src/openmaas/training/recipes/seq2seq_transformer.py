@@ -21,6 +21,10 @@ class Seq2SeqTransformer(Seq2Seq):
     )
     architecture = "seq2seq_transformer"
 
+    @property
+    def width(self) -> int:
+        return int(self.asked.parameters.dimensions)
+
     def networks(self) -> Networks:
         given = self.asked.parameters
         self._make_layers()
@@ -55,7 +59,7 @@ class Seq2SeqTransformer(Seq2Seq):
         self._source_words = _Words(read, given.source_length, given)
         self._target_words = _Words(written, given.target_length, given)
         self._read_norm, self._written_norm = (layers.LayerNormalization() for _ in range(2))
-        self._scores = layers.Dense(written)
+        self._scores = self.scoring()
 
     def _read(self, source: Any) -> Any:
         mask = ops.expand_dims(source_mask(source), 1)
