@@ -13,7 +13,7 @@ import msgspec
 import openmaas
 from openmaas.training import task
 from openmaas.training.spec import JobSpec
-from openmaas.training.task import Result, Task
+from openmaas.training.task import Failure, Result, Task
 
 SAID = "@openmaas "
 
@@ -68,3 +68,50 @@ def run(folder: Path, *readable: Path) -> Result:
     told = error.read_text() if error.exists() else (folder / "log").read_text()[-3000:]
     assert process.returncode == 0, told
     return msgspec.json.decode((folder / task.RESULT).read_bytes(), type=Result)
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+import msgspec
+from openmaas.errors import OpenMaaSError
+from openmaas.training import frameworks, task
+frameworks.load("jax", 1)
+from openmaas.training.training import train
+
+class Control:
+    def say(self, **event): pass
+    def tell(self, text): pass
+    def pausing(self): return False
+    def pause(self): pass
+
+for folder in map(Path, sys.argv[1:]):
+    given = msgspec.json.decode((folder / task.TASK).read_bytes(), type=task.Task)
+    try:
+        path, told = folder / task.RESULT, train(given, folder, Control())
+    except OpenMaaSError as error:
+        path, told = folder / task.ERROR, task.Failure(error.code, error.message)
+    path.write_bytes(msgspec.json.encode(told))
+"""
+
+
+def run_together(folders: list[Path]) -> list[Result | Failure]:
+    """As ``run``, but all in one process, unconfined: to start one takes seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", TOGETHER, *map(str, folders)],
+        env={
+            "PYTHONPATH": str(Path(openmaas.__file__).parent.parent),
+            "HOME": str(folders[0]),
+            "PATH": os.environ["PATH"],
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [
+        msgspec.json.decode((folder / task.RESULT).read_bytes(), type=Result)
+        if (folder / task.RESULT).exists()
+        else msgspec.json.decode((folder / task.ERROR).read_bytes(), type=Failure)
+        for folder in folders
+    ]

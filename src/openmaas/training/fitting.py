@@ -136,6 +136,24 @@ def _schedule(fit: Fit, rate: float, steps: int) -> Any:
     )
 
 
+def check_names(fit: Fit) -> None:
+    """
+    Raises:
+        InvalidRequest: there is no such optimizer, loss or metric.
+    """
+    named(fit.optimizer)
+    if fit.loss is not None and fit.loss not in LOSSES:
+        raise InvalidRequest(
+            f"no loss {fit.loss[:64]!r}; there are {', '.join(sorted(LOSSES))}", param="fit.loss"
+        )
+    for name in fit.metrics or []:
+        if name not in METRICS:
+            raise InvalidRequest(
+                f"no metric {name[:64]!r}; there are {', '.join(sorted(METRICS))}",
+                param="fit.metrics",
+            )
+
+
 def compile_network(model: Any, fit: Fit, target: Target, steps: int) -> None:
     """Gives a network its optimizer, loss and metrics; what it brings with it is kept where the
     fit says nothing.
@@ -143,6 +161,7 @@ def compile_network(model: Any, fit: Fit, target: Target, steps: int) -> None:
     Raises:
         InvalidRequest: a name that is not known, or a loss that cannot be told from the network.
     """
+    check_names(fit)
     own = model.compiled
     if own and fit.optimizer is None and fit.loss is None and fit.metrics is None:
         if any(isinstance(one, CosineDecay | ExponentialDecay) for one in fit.callbacks):
@@ -156,22 +175,12 @@ def compile_network(model: Any, fit: Fit, target: Target, steps: int) -> None:
     loss: Any = fit.loss if fit.loss is not None else model.loss if own else None
     if loss is None:
         loss = inferred_loss(model, target)
-    elif isinstance(loss, str) and loss not in LOSSES:
-        raise InvalidRequest(
-            f"no loss {loss[:64]!r}; there are {', '.join(sorted(LOSSES))}", param="fit.loss"
-        )
     metrics: Any = fit.metrics
     if metrics is None:
         metrics = [] if target == "numbers" else ["accuracy"]
         if own:
             serialized = model.get_compile_config()["metrics"]
             metrics = keras.saving.deserialize_keras_object(serialized)
-    for name in fit.metrics or []:
-        if name not in METRICS:
-            raise InvalidRequest(
-                f"no metric {name[:64]!r}; there are {', '.join(sorted(METRICS))}",
-                param="fit.metrics",
-            )
     model.compile(used, loss, metrics=metrics, auto_scale_loss=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 from pathlib import Path
@@ -31,7 +32,7 @@ def from_config(config: dict[str, Any], seed: int, shape: tuple[int, ...] | None
     """
     if len(msgspec.json.encode(config)) > MAX_CONFIG:
         raise InvalidRequest("the network's config is too large", param="network.config")
-    config = msgspec.json.decode(msgspec.json.encode(config))
+    config = copy.deepcopy(config)
     config.pop("compile_config", None)
     keras_archive.check_config(config, seeds=True)
     _bound(config, shape)
@@ -73,7 +74,9 @@ def count_weights(model: Any) -> int:
 
 
 def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What was wrong, without the objects in which Keras found it."""
+    text = str(error).rpartition("Exception encountered:")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 
 
@@ -91,7 +94,8 @@ def _bound(config: dict[str, Any], shape: tuple[int, ...] | None) -> None:
 
 def _built(config: dict[str, Any], shape: tuple[int, ...] | None) -> Any:
     try:
-        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        # Keras takes the object apart that it is given.
+        model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
         if not isinstance(model, keras.Model):
             raise InvalidRequest(
                 "the config is of a layer; a network is Sequential or Functional",

@@ -56,6 +56,7 @@ def train(given: Task, folder: Path, control: Any) -> Result:
         TrainingFailed: the loss is no finite number any more.
         Paused, Stopped, StorageFull
     """
+    fitting.check_names(given.spec.fit)
     chosen = recipe(given.spec.recipe)(_asked(given, folder, control))
     prepared = chosen.prepare()
     control.pause()

@@ -117,6 +117,8 @@ class OwnNetwork(Recipe):
             self.labels, self.target = found.labels, "one_hot"
             return values, found.numbers
         self.target = "one_hot" if last == "sigmoid" else "numbers"
+        if loss is None and self.target == "numbers" and flat and units > 1:
+            fitting.inferred_loss(self._model, "classes")  # says that it cannot be told
         return values, None
 
     def _classes(self, column: Column, units: int, *, one_hot: bool) -> tuple[Array, Any]:
