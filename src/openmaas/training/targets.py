@@ -13,6 +13,7 @@ from openmaas.training.rows import Array
 from openmaas.training.spec import Column as Name
 
 MAX_CLASSES = 4096
+FEW = 20  # different values that may be classes however few rows there are
 USUAL = ("label", "labels", "target", "targets", "class", "y", "category", "output")
 
 
@@ -111,6 +112,12 @@ def classes(data: Dataset, found: Column) -> Classes:
     if not 2 <= len(labels) <= MAX_CLASSES:
         raise InvalidRequest(
             f"{found.name} has {len(labels)} different values; classes are 2 to {MAX_CLASSES}",
+            param="target",
+        )
+    if len(labels) > max(FEW, len(numbers) // 2):
+        raise InvalidRequest(
+            f"{found.name} has {len(labels)} different values in {len(numbers)} rows, which are "
+            "no classes",
             param="target",
         )
     return Classes(numbers, labels)
