@@ -64,7 +64,7 @@ def both(fit, callbacks, epochs, weights=None):
     rows, held = Rows([x[:101]], y[:101], weights), Rows([x[101:]], y[101:])
     model = network.from_config(config, SEED)
     fitting.compile_network(model, fit, "classes", 7)
-    engine = Engine(model, rows, 16, [held])
+    engine = Engine(model, rows, 16)
     plan = loop.Plan(epochs=epochs, batch=16, seed=SEED, callbacks=fit.callbacks)
     fitted = loop.Loop(engine, rows, held, plan, Control()).run()
     engine.finish()

@@ -23,11 +23,11 @@ class _Absent(MetaPathFinder, Loader):
     """Makes modules look as if they could not be imported."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = frozenset(names)
+        self.names = set(names)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         # Torch asks where libraries lie, and bears it that they lie nowhere, but no error.
-        return ModuleSpec(name, self) if name in self._names else None
+        return ModuleSpec(name, self) if name in self.names else None
 
     def create_module(self, spec: ModuleSpec) -> Any:
         raise ModuleNotFoundError(f"{spec.name} is not used in this process", name=spec.name)
@@ -58,9 +58,12 @@ def load(backend: Backend, threads: int) -> Any:
 
 def matplotlib() -> Any:
     """Matplotlib, which writes to files alone."""
-    sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, _Absent)]
+    for finder in sys.meta_path:
+        if isinstance(finder, _Absent):
+            finder.names.discard("matplotlib")
     found: Any = importlib.import_module("matplotlib")
     found.use("agg")
+    importlib.import_module("matplotlib.backends.backend_agg")
     return found
 
 

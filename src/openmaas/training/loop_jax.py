@@ -6,7 +6,7 @@ A step is Keras's own ``train_step``, so the numbers are those of ``model.fit``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,6 @@ from openmaas.training.loop import Metrics, room
 from openmaas.training.network import arranged
 from openmaas.training.rows import Array, Rows, near_divisor
 
-OUTPUT_BYTES = 1 << 30
 _GROUPS = ("trainable", "fixed", "optimizer", "metrics")
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]  # the variables' values, by group
@@ -33,10 +32,14 @@ class JaxEngine:
         rows: what it will be trained on; only types and shapes are looked at.
         batch: rows of a step.
         later: rows that will be evaluated, so that this is compiled while training begins.
+        answers: whether evaluations can give what the network answers.
     """
 
-    def __init__(self, model: Any, rows: Rows, batch: int, later: list[Rows]) -> None:
+    def __init__(
+        self, model: Any, rows: Rows, batch: int, later: Sequence[Rows] = (), answers: bool = False
+    ) -> None:
         self._model = model
+        self._answers = answers
         self._batch = batch
         sample = rows.take(slice(0, min(batch, rows.size)))
         # What ``fit`` does before its first step: no public call builds metrics and loss.
@@ -65,7 +68,7 @@ class JaxEngine:
         if rest:
             self._trainer(rest, rest)
         for one in later:
-            self._evaluator(one, outputs=False)
+            self._evaluator(one)
 
     # --- training ----------------------------------------------------------------------------
 
@@ -134,7 +137,7 @@ class JaxEngine:
                 continue
             part = rows.take(slice(start, end))
             size = min(batch, part.size)
-            program = self._evaluator(part, outputs=outputs, batch=size).result()
+            program = self._evaluator(part, size).result()
             block = jax.tree.map(jnp.asarray, self._data(part))
             metrics, logs, answers = program(self._state[0], self._state[1], metrics, block)
             found += [np.asarray(answers)] if outputs else []
@@ -146,20 +149,20 @@ class JaxEngine:
         batch = near_divisor(rows.size, 4 * self._batch)
         return batch, rows.size // batch
 
-    def _evaluator(self, rows: Rows, *, outputs: bool, batch: int | None = None) -> Future[Any]:
+    def _evaluator(self, rows: Rows, batch: int | None = None) -> Future[Any]:
         if batch is None:
             batch, whole = self._sizes(rows)
             rows = rows.take(slice(0, whole * batch))
-        key = ("evaluate", batch, rows.size, outputs)
+        key = ("evaluate", rows.size, batch)
         if key not in self._programs:
-            lowered = jax.jit(self._evaluate_program(batch, outputs)).lower(
+            lowered = jax.jit(self._evaluate_program(batch)).lower(
                 *self._state[:2], self._state[3], self._data(rows)
             )
             self._programs[key] = self._pool.submit(lowered.compile)
         return self._programs[key]
 
-    def _evaluate_program(self, batch: int, outputs: bool) -> Callable[..., Any]:
-        model = self._model
+    def _evaluate_program(self, batch: int) -> Callable[..., Any]:
+        model, answers = self._model, self._answers
 
         def step(weights: Any, metrics: Any, data: Any) -> tuple[Any, Any]:
             x, y, weight = (*data, None)[:3]
@@ -167,7 +170,7 @@ class JaxEngine:
                 *weights, metrics, x, y, weight, training=False
             )
             _, metrics = model._update_metrics_variables(metrics, unscaled, x, y, told, weight)
-            return list(metrics), told if outputs else jnp.zeros(())
+            return list(metrics), told if answers else jnp.zeros(())
 
         def run(trainable: Any, fixed: Any, metrics: Any, block: Any) -> Any:
             batches = jax.tree.map(
@@ -175,7 +178,7 @@ class JaxEngine:
             )
             weights = (trainable, fixed)
             metrics, told = lax.scan(lambda m, d: step(weights, m, d), metrics, batches)
-            told = told.reshape(-1, *told.shape[2:]) if outputs else told
+            told = told.reshape(-1, *told.shape[2:]) if answers else told
             return metrics, self._results(metrics), told
 
         return run

@@ -23,7 +23,7 @@ class KerasEngine:
     Args: as of ``JaxEngine``.
     """
 
-    def __init__(self, model: Any, rows: Rows, batch: int, later: list[Rows]) -> None:
+    def __init__(self, model: Any, rows: Rows, batch: int) -> None:
         self._model = model
         self._batch = batch
         sample = rows.take(slice(0, min(batch, rows.size)))

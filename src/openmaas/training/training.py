@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from openmaas.training.rows import Array, Rows
 from openmaas.training.spec import Fit, JobSpec
 from openmaas.training.task import CURVE, EXPORT, Confusion, Result, Task
 
+ANSWER_BYTES = 1 << 30  # of all held-out rows
 _CLASSES = {
     "text_embeddings": "TextEmbeddings",
     "text_lstm": "TextLstm",
@@ -62,6 +64,8 @@ def train(given: Task, folder: Path, control: Any) -> Result:
     control.pause()
     fit = fitting.filled(given.spec.fit, chosen.own_fit)
     model, engine = _engine(chosen, prepared, fit)
+    # What draws the curve is read while networks are compiled.
+    threading.Thread(target=frameworks.matplotlib, daemon=True).start()
     fitted = _fit(engine, prepared, _plan(given.spec, fit, folder), control)
     engine.finish()
     control.pause()
@@ -118,17 +122,34 @@ def _engine(chosen: Recipe, prepared: Prepared, fit: Fit) -> tuple[Any, Any]:
     try:
         model = chosen.build()
         chosen.compile(model, fit, -(-prepared.train.size // batch))
-        later = [prepared.validation] if prepared.validation is not None else []
+        if chosen.keeps_outputs:
+            _bound_answers(model, prepared)
         if fit.backend == "jax":
             from openmaas.training.loop_jax import JaxEngine
 
-            return model, JaxEngine(model, prepared.train, batch, later)
+            later = [one for one in (prepared.validation, prepared.test) if one is not None]
+            return model, JaxEngine(model, prepared.train, batch, later, chosen.keeps_outputs)
         from openmaas.training.loop_keras import KerasEngine
 
-        return model, KerasEngine(model, prepared.train, batch, later)
+        return model, KerasEngine(model, prepared.train, batch)
     except (ValueError, TypeError) as error:
         raise InvalidRequest(f"Keras refuses network and data together: {first_line(error)}") from (
             error
+        )
+
+
+def _bound_answers(model: Any, prepared: Prepared) -> None:
+    """
+    Raises:
+        InvalidRequest: the answers to the held-out rows would not fit into memory.
+    """
+    _, rows = prepared.held_out
+    numbers = math.prod(side or 1 for side in model.outputs[0].shape[1:])
+    if rows is not None and 4 * rows.size * numbers > ANSWER_BYTES:
+        raise InvalidRequest(
+            f"the network answers {numbers} numbers a row, too many for {rows.size} held-out rows; "
+            "hold out fewer",
+            param="dataset",
         )
 
 
