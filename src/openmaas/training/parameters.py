@@ -27,7 +27,7 @@ class TextEmbeddings(_Parameters, frozen=True):
     """The mean of word vectors, then dense layers."""
 
     vocabulary: Vocabulary = 20_000  # most frequent words of the training rows
-    length: Length = 512  # words of a text that are read
+    length: Length = 512  # words of a text that are read, at most
     dimensions: Units = 64  # of a word's vector
     units: Annotated[int, Meta(ge=0, le=4096)] = 0  # of a hidden layer; 0: none
     dropout: Rate = 0.3

@@ -14,16 +14,15 @@ from openmaas.training.spec import EarlyStopping, Fit, Optimizer
 
 class TextEmbeddings(TextRecipe):
     own_fit = Fit(
-        optimizer=Optimizer(learning_rate=5e-3),
-        epochs=15,
-        batch_size=32,
+        optimizer=Optimizer(learning_rate=2e-3),
+        epochs=30,
         callbacks=[EarlyStopping(patience=2)],
     )
 
     def build(self) -> Any:
         given = self.asked.parameters
         keras.utils.set_random_seed(self.asked.fit.seed)
-        ids = keras.Input((given.length,), dtype="int32", name="input_ids")
+        ids = keras.Input((self.length,), dtype="int32", name="input_ids")
         x = layers.Embedding(self.vocabulary, given.dimensions, mask_zero=True)(ids)
         x = layers.GlobalAveragePooling1D()(x)
         x = layers.Dropout(given.dropout)(x)

@@ -18,7 +18,7 @@ class TextRecurrent(TextRecipe):
     def build(self) -> Any:
         given = self.asked.parameters
         keras.utils.set_random_seed(self.asked.fit.seed)
-        ids = keras.Input((given.length,), dtype="int32", name="input_ids")
+        ids = keras.Input((self.length,), dtype="int32", name="input_ids")
         x = layers.Embedding(self.vocabulary, given.dimensions, mask_zero=True)(ids)
         x = layers.SpatialDropout1D(given.dropout)(x)
         for _ in range(given.layers):

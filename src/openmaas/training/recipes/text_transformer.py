@@ -16,11 +16,11 @@ class TextTransformer(TextRecipe):
     def build(self) -> Any:
         given = self.asked.parameters
         keras.utils.set_random_seed(self.asked.fit.seed)
-        ids = keras.Input((given.length,), dtype="int32", name="input_ids")
+        ids = keras.Input((self.length,), dtype="int32", name="input_ids")
         # The layer that adds places lets no mask through.
         there = keras.ops.not_equal(ids, 0)
         x = layers.Embedding(self.vocabulary, given.dimensions)(ids)
-        x = placed(x, given.length, given.dimensions)
+        x = placed(x, self.length, given.dimensions)
         x = layers.Dropout(given.dropout)(x)
         for _ in range(given.layers):
             x = _block(x, keras.ops.expand_dims(there, 1), given)
