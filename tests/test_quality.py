@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from quality import summaries, topics, translations
+from quality.tables import Table, held
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from quality import summaries, topics, translations  # noqa: E402
-from quality.tables import Table, held  # noqa: E402
 
 
 def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:

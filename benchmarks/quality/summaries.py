@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
-import tempfile
-from pathlib import Path
 from statistics import mean
 
 import sentencex
+from quality.descriptions import fetch
 from quality.tables import Table, percent
 
 from openmaas.client import Client
@@ -18,8 +16,9 @@ SEED, COUNT, ASKED, BATCH = 7, 500, 40, 32
 LEAST = 5  # sentences of a description
 
 
-def descriptions(text: str) -> list[tuple[str, str]]:
-    """(body, synopsis) of each entry of a Translation-en file whose body is long enough."""
+def descriptions(text: str, least: int = LEAST) -> list[tuple[str, str]]:
+    """(body, synopsis) of each entry of a Translation-en file whose body has ``least`` sentences
+    or more."""
     found = {}
     for entry in text.split("\n\n"):
         match = re.search(r"^Description-en: (.*)\n((?: .*\n?)+)", entry, re.MULTILINE)
@@ -30,29 +29,9 @@ def descriptions(text: str) -> list[tuple[str, str]]:
             line.strip() for line in lines if line.startswith(" ") and line[1:2] != " "
         )
         body = " ".join(prose.replace(" . ", " ").split())
-        if "*" not in body and len(list(sentencex.segment("en", body))) >= LEAST:
+        if "*" not in body and len(list(sentencex.segment("en", body))) >= least:
             found[body] = synopsis
     return sorted(found.items())
-
-
-def fetch() -> str:
-    """Debian's English package descriptions, into a folder of their own."""
-    with tempfile.TemporaryDirectory() as place:
-        options = {
-            "Dir::State::lists": f"{place}/lists",
-            "Dir::Cache": f"{place}/cache",
-            "Acquire::Languages": "en",
-            "Acquire::GzipIndexes": "false",
-            "APT::Sandbox::User": "root",
-        }
-        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        (Path(place) / "lists" / "partial").mkdir(parents=True)
-        (Path(place) / "cache" / "archives" / "partial").mkdir(parents=True)
-        subprocess.run(["apt-get", "update", "-qq", *words], check=True)
-        files = sorted((Path(place) / "lists").glob("*Translation-en"))
-        if not files:
-            raise SystemExit("apt-get fetched no descriptions in English (Translation-en)")
-        return "\n\n".join(path.read_text(encoding="utf-8") for path in files)
 
 
 def rouge_l(wanted: str, told: str) -> float:
@@ -74,7 +53,7 @@ def lead(body: str, count: int) -> str:
 
 
 def run(client: Client) -> Table:
-    entries = random.Random(SEED).sample(descriptions(fetch()), COUNT)
+    entries = random.Random(SEED).sample(descriptions(fetch("en")["en"]), COUNT)
     bodies, synopses = zip(*entries, strict=True)
     rows = []
     for length, count in (("short", 1), ("medium", 3)):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import sacrebleu
-from tests.journeys.house import client_of
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
 from quality import descriptions
+from tests.journeys.house import client_of
 
 HELD_OUT = 200
 LONGEST = 8  # words of a description

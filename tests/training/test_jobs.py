@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -14,9 +18,11 @@ from openmaas.audit import By, acts
 from openmaas.database import Database, open_database
 from openmaas.errors import Conflict, InvalidRequest, NotFound
 from openmaas.schema import datasets
+from openmaas.training.datasets import Datasets
 from openmaas.training.jobs import UNFINISHED, Job, Jobs
 from openmaas.training.spec import Fit, JobSpec, Network, Promotion
 from openmaas.training.supervisor import check, choose
+from openmaas.training.uploads import Uploads
 from openmaas.training.work import withheld
 
 ME = By("a test")
@@ -27,18 +33,21 @@ SPEC = JobSpec(model="m", dataset="ds_1", recipe="tabular_mlp", fit=Fit(epochs=3
 @pytest.fixture
 def database(tmp_path: Path, database_url: str | None) -> Iterator[Database]:
     found = open_database(tmp_path, database_url)
-    with found.write() as connection:
-        for number, (tenant, state) in enumerate(
-            [("acme", "ready"), ("acme", "failed"), ("other", "reading")], start=1
-        ):
-            connection.execute(
-                datasets.insert().values(
-                    id=f"ds_{number}", tenant=tenant, project="default", key="", name="d",
-                    format="csv", state=state, upload="", options={}, bytes=0, created=0,
-                )
-            )  # fmt: skip
+    add_dataset(found, "ds_1", "acme", "ready")
+    add_dataset(found, "ds_2", "acme", "failed")
+    add_dataset(found, "ds_3", "other", "reading")
     yield found
     found.close()
+
+
+def add_dataset(database: Database, id: str, tenant: str, state: str) -> None:
+    with database.write() as connection:
+        connection.execute(
+            datasets.insert().values(
+                id=id, tenant=tenant, project="default", key="", name="d",
+                format="csv", state=state, upload="", options={}, bytes=0, created=0,
+            )
+        )  # fmt: skip
 
 
 def test_a_job_is_its_tenants_alone(database: Database) -> None:
@@ -60,6 +69,32 @@ def test_data_that_are_not_there_are_refused(database: Database, dataset: str) -
     spec = JobSpec(model="m", dataset=dataset, recipe="tabular_mlp")
     with pytest.raises(InvalidRequest, match="data set"):
         Jobs(database).create(spec, ACME, ME)
+
+
+def test_data_that_a_job_begins_with_are_not_removed(database: Database, tmp_path: Path) -> None:
+    """Whichever comes first, a job and a removal at the same time: one is refused."""
+    jobs, start = Jobs(database), threading.Barrier(2)
+    kept = Datasets(database, tmp_path / "datasets", Uploads(database, tmp_path / "uploads", 1))
+
+    def create(id: str) -> bool:
+        start.wait()
+        with contextlib.suppress(InvalidRequest):
+            jobs.create(msgspec.structs.replace(SPEC, dataset=id), ACME, ME)
+            return True
+        return False
+
+    def remove(id: str) -> bool:
+        start.wait()
+        with contextlib.suppress(Conflict):
+            kept.remove(id, "acme", ME)
+            return True
+        return False
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(100, 140):
+            add_dataset(database, id := f"ds_{number}", "acme", "ready")
+            created, removed = pool.submit(create, id), pool.submit(remove, id)
+            assert created.result() != removed.result()
 
 
 def test_what_is_done_depends_on_the_state(database: Database) -> None:

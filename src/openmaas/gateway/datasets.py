@@ -22,6 +22,7 @@ from openmaas.training.spec import Id
 from openmaas.training.uploads import Upload, Uploads, WrongOffset
 
 MOST = 1000  # of one page
+SLICE = 1 << 20  # bytes of a piece that are in memory at one time
 OFFSET = b"upload-offset"
 MEDIA = ("application/octet-stream", "application/offset+octet-stream")
 
@@ -102,13 +103,15 @@ class Routes:
         if offset != upload.received:  # said before the piece is read
             await self._refuse(exchange, WrongOffset(upload.received))
             return
-        piece = await exchange.body()
         try:
-            moved = await asyncio.to_thread(self._uploads.append, id, tenant, offset, piece)
+            # What arrived of a piece that breaks off is there all the same.
+            async for part in exchange.slices(SLICE):
+                upload = await asyncio.to_thread(self._uploads.append, id, tenant, offset, part)
+                offset += len(part)
         except WrongOffset as error:
             await self._refuse(exchange, error)
             return
-        await self._tell(exchange, moved)
+        await self._tell(exchange, upload)
 
     async def remove_upload(self, exchange: Exchange) -> None:
         id, by = exchange.path["upload"], By(exchange.caller.key)

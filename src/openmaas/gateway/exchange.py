@@ -6,7 +6,15 @@ import asyncio
 import contextlib
 import time
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    MutableMapping,
+)
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -102,12 +110,36 @@ class Exchange:
         """
         if self._body is not None:
             return self._body
+        raw = b"".join([part async for part in self._parts()])
+        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
+        limit = self.limits.body_bytes
+        return raw if encoding == b"identity" else _inflate(raw, encoding, limit)
+
+    async def slices(self, size: int) -> AsyncIterator[bytes]:
+        """The body as it arrives, in slices of about ``size`` bytes; a compressed one in one.
+
+        Raises:
+            PayloadTooLarge, UnsupportedMedia: as ``body``.
+        """
+        if b"content-encoding" in self.headers:
+            yield await self.body()
+            return
+        parts, held = [], 0
+        async for part in self._parts():
+            parts.append(part)
+            held += len(part)
+            if held >= size:
+                whole = b"".join(parts)
+                parts, held = [], 0
+                yield whole
+        yield b"".join(parts)
+
+    async def _parts(self) -> AsyncIterator[bytes]:
         limit = self.limits.body_bytes
         declared = self.header(b"content-length")
         # 18 digits: what is longer is over any limit, and costly to read as a number
         if declared is not None and (len(declared) > 18 or _number(declared) > limit):
             raise _too_large(limit)
-        parts: list[bytes] = []
         size = 0
         while True:
             message = await self.receive()
@@ -117,12 +149,9 @@ class Exchange:
             size += len(part)
             if size > limit:
                 raise _too_large(limit)
-            parts.append(part)
+            yield part
             if not message.get("more_body"):
-                break
-        raw = parts[0] if len(parts) == 1 else b"".join(parts)
-        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
-        return raw if encoding == b"identity" else _inflate(raw, encoding, limit)
+                return
 
     def decode(self, raw: bytes, kind: type[T]) -> T:
         """JSON → ``kind`` (a msgspec type); unknown fields are refused by name there.

@@ -171,7 +171,7 @@ class Datasets:
             Conflict: a job or session that is not finished learns from it.
         """
         with self._database.write() as connection:
-            _get(connection, id, tenant)
+            _get(connection, id, tenant, lock=True)  # see _check_parts of jobs
             user = _user(connection, id, tenant)
             if user is not None:
                 raise Conflict(f"data set {id} is in use by {user}")
@@ -250,8 +250,10 @@ class Datasets:
             return changed.rowcount == 1
 
 
-def _get(connection: sa.Connection, id: str, tenant: str) -> DatasetRecord:
+def _get(connection: sa.Connection, id: str, tenant: str, *, lock: bool = False) -> DatasetRecord:
     query = sa.select(*_COLUMNS).where(table.c.id == id, table.c.tenant == tenant)
+    if lock:
+        query = query.with_for_update()
     row = connection.execute(query).first()
     if row is None:
         raise NotFound(f"no data set {id[:64]!r}")

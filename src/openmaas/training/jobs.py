@@ -238,10 +238,11 @@ class Jobs:
 
 
 def _check_parts(connection: sa.Connection, spec: JobSpec, tenant: str) -> None:
+    """What a job is made of, locked: who removes it meanwhile waits, and sees the job then."""
     query = sa.select(datasets.c.state).where(
         datasets.c.id == spec.dataset, datasets.c.tenant == tenant
     )
-    state = connection.execute(query).scalar()
+    state = connection.execute(query.with_for_update(read=True)).scalar()
     if state is None:
         raise InvalidRequest(f"no data set {spec.dataset!r}", param="dataset")
     if state == "failed":
@@ -250,9 +251,9 @@ def _check_parts(connection: sa.Connection, spec: JobSpec, tenant: str) -> None:
     if upload is None:
         return
     row = connection.execute(
-        sa.select(uploads.c.size, uploads.c.received).where(
-            uploads.c.id == upload, uploads.c.tenant == tenant
-        )
+        sa.select(uploads.c.size, uploads.c.received)
+        .where(uploads.c.id == upload, uploads.c.tenant == tenant)
+        .with_for_update(read=True)
     ).first()
     if row is None:
         raise InvalidRequest(f"no upload {upload!r}", param="network.upload")

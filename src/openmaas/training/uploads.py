@@ -209,7 +209,7 @@ class Uploads:
         """
         with self._database.write() as connection:
             found = sa.select(table.c.id).where(table.c.id == id, table.c.tenant == tenant)
-            if connection.execute(found).first() is None:
+            if connection.execute(found.with_for_update()).first() is None:
                 raise NotFound(f"no upload {id[:64]!r}")
             if id in _in_use(connection):
                 raise Conflict(f"upload {id} is in use by a data set or a job that is not done")
