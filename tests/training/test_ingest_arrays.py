@@ -94,6 +94,28 @@ def test_an_array_that_says_the_split(tmp_path: Path) -> None:
         Read("npz", npz(x=x, y=y, split=np.arange(4)), tmp_path, split="split")
 
 
+def test_names_that_say_the_split(tmp_path: Path) -> None:
+    """As Keras's own data sets come: mnist.npz."""
+    x, y = np.arange(40, dtype=np.float32).reshape(20, 2), np.array(list("abcde") * 4)
+    arrays = {"x_test": x[15:], "x_train": x[:15], "y_test": y[15:], "y_train": y[:15]}
+    read = Read("npz", npz(**arrays), tmp_path)
+    np.testing.assert_array_equal(read.data.array("x"), x)
+    assert [read.data.rows(name).tolist() for name in ("train", "validation", "test")] == [
+        list(range(15)), [], list(range(15, 20)),
+    ]  # fmt: skip
+    assert [read.description.classes[at] for at in read.data.array("y")] == y.tolist()
+    for more, words in (
+        ({"y_test": y[14:]}, "same number of rows: x_test 5, y_test 6"),
+        ({"x_test": x[15:, :1]}, "unlike shape"),
+        ({"x_test": x[15:].astype(np.float64)}, "unlike shape or dtype"),
+        ({"z": x}, "same number of rows"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            Read("npz", npz(**arrays | more), tmp_path)
+    with pytest.raises(InvalidRequest, match="leave out the option split"):
+        Read("npz", npz(**arrays), tmp_path, split={"test": 0.5})
+
+
 def test_numbers_that_are_none_are_counted(tmp_path: Path) -> None:
     x = np.array([[1, np.nan], [np.inf, 2], [3, 4]])
     (column,) = Read("npz", npz(x=x), tmp_path).description.columns

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ CHUNK = 4 << 20
 IN_MEMORY = 512 << 20  # bytes of an array in Fortran's order, or of texts
 TEXT = 1024  # characters of one
 RESERVED = {"split"}  # a file of the canonical form
+SPLITS = {"_train": 0, "_validation": 1, "_valid": 1, "_val": 1, "_test": 2}  # ends of names
 _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}$")
 _NUMBERS = re.compile(r"^[<>|=]?([iu][1248]|f[248]|b1)$")
 _TEXTS = re.compile(r"^[<>|=]?([US])([0-9]{1,6})$")
@@ -52,33 +53,33 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
     with archives.opened(path) as archive:
         entries = _entries(archive)
         headers = {name: _header(archive, entry, name) for name, entry in entries.items()}
-        rows = _rows(headers)
-        split = None
+        parts, split = _parts(headers, options)
         if isinstance(options.split, str):
             if options.split not in entries:
                 raise InvalidRequest(f"split names {options.split!r}; there is no such array")
             split = _split(_whole(archive, entries, headers, options.split), options.split)
-            del entries[options.split]
-        if RESERVED & entries.keys():
+            del parts[options.split]
+        if RESERVED & parts.keys():
             raise InvalidRequest("an array called split is to be named by the option split")
-        if not entries:
+        if not parts:
             raise InvalidRequest("it holds no array")
-        target = splits.target_of(list(entries), None) if options.target is None else options.target
+        target = splits.target_of(list(parts), None) if options.target is None else options.target
         classes: list[str] | None = None
         arrays = []
-        for name in entries:
-            header = headers[name]
+        for name, held in parts.items():
+            header = headers[held[0]]
             if header.dtype.kind in "US":
                 if name != target:
                     raise InvalidRequest(
                         f"array {name!r} holds texts, and is not the target; texts are for a table"
                     )
-                file, classes = _named(_whole(archive, entries, headers, name), out, name)
+                texts = [_whole(archive, entries, headers, part) for part in held]
+                file, classes = _named(np.concatenate(texts), out, name)
             else:
                 file = ArrayFile(out, name, header.dtype.str, list(header.shape[1:]))
-                for chunk in _chunks(archive, entries, headers, name):
-                    file.write(chunk)
-            assert file.rows == rows
+                for part in held:
+                    for chunk in _chunks(archive, entries, headers, part):
+                        file.write(chunk)
             arrays.append(file)
     return finish(arrays, out, options, "npz", classes=classes, split=split)
 
@@ -151,8 +152,43 @@ def _check_shape(header: Header, entry: zipfile.ZipInfo, name: str) -> None:
         )
 
 
-def _rows(headers: dict[str, Header]) -> int:
-    lengths = {name: header.shape[0] for name, header in headers.items()}
+def _parts(
+    headers: dict[str, Header], options: Options
+) -> tuple[dict[str, list[str]], NDArray[np.uint8] | None]:
+    """Arrays by name, each with the entries that hold its rows, and the splits of all rows where
+    names say them: ``x_train``, ``y_train``, ``x_test``, ``y_test`` are ``x`` and ``y``.
+
+    Raises:
+        InvalidRequest: arrays of one split have unlike numbers of rows, or there are none.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for name in headers:
+        end = next((end for end in SPLITS if name.endswith(end) and name != end), None)
+        if end is None:
+            break
+        found.setdefault(name.removesuffix(end), {})[SPLITS[end]] = name
+    held = {tuple(sorted(one)) for one in found.values()}
+    paired = held in ({(0, 1)}, {(0, 2)}, {(0, 1, 2)})
+    if not paired or sum(map(len, found.values())) < len(headers):
+        _rows(headers, headers)
+        return {name: [name] for name in headers}, None
+    if options.split != Options().split:
+        raise InvalidRequest("the arrays' names tell the splits; leave out the option split")
+    (numbers,) = held
+    counts = [_rows(headers, [one[number] for one in found.values()]) for number in numbers]
+    for one in found.values():
+        kinds = {(headers[part].dtype.kind, headers[part].shape[1:]) for part in one.values()}
+        sizes = {
+            headers[part].dtype for part in one.values() if headers[part].dtype.kind not in "US"
+        }
+        if len(kinds) > 1 or len(sizes) > 1:
+            raise InvalidRequest(f"{' and '.join(one.values())} have rows of unlike shape or dtype")
+    parts = {name: [one[number] for number in numbers] for name, one in found.items()}
+    return parts, np.repeat(np.array(numbers, np.uint8), counts)
+
+
+def _rows(headers: dict[str, Header], names: Iterable[str]) -> int:
+    lengths = {name: headers[name].shape[0] for name in names}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in list(lengths.items())[:20])
         raise InvalidRequest(f"the arrays do not have the same number of rows: {told}")
