@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks \
+.PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks eval-training \
   soak-kill soak-metering soak-isolation soak-flood lock clean
 
 help: ## says what there is
@@ -73,6 +73,9 @@ bench-training: .venv/.all ## jobs beside plain TensorFlow, sessions beside a lo
 
 eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes docs/quality.md
 	@$(BIN)/python benchmarks/eval_tasks.py $(ARGS)
+
+eval-training: .venv/.all ## quality of trained networks beside baselines; writes docs/training-quality.md
+	@$(BIN)/python benchmarks/eval_training.py $(ARGS)
 
 soak-kill: .venv/.all ## the gateway killed a hundred times, on SQLite and on PostgreSQL
 	$(call need_postgres)

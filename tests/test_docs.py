@@ -20,6 +20,7 @@ from openmaas.registry.catalog import Catalog
 from openmaas.runtimes import NAMES
 from openmaas.serving.batching import Batching
 from openmaas.serving.choice import CHOICES
+from openmaas.training.parameters import KINDS
 from tests.cli.test_help import commands
 from tests.processes import ServerProcess, cli
 
@@ -70,6 +71,23 @@ def test_every_deploy_option_is_told_of() -> None:
         )
         names = options.keys if isinstance(options, ast.Dict) else options.elts
         real[runtime] = {ast.literal_eval(name) for name in names}
+    assert told == real
+
+
+def test_every_recipe_and_its_parameters_are_told_of() -> None:
+    told = {}
+    for row in rows("training.md"):
+        for name in re.findall(r"`(\w+)`", row[0]):
+            if len(row) == 4 and name in KINDS:
+                told[name] = dict(re.findall(r"`(\w+)` ([\w.]+)", row[3]))
+                told[name] |= dict.fromkeys(re.findall(r"`(\w+_language)`", row[3]), "")
+    real = {}
+    for name, kind in KINDS.items():
+        given = msgspec.to_builtins(kind())
+        real[name] = {
+            one: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            for one, value in given.items()
+        }
     assert told == real
 
 
