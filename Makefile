@@ -47,7 +47,7 @@ install: .venv/.all ## every extra and the development tools
 test: .venv/.all ## sets up all that the tests need, then runs them
 	$(call need,curl)
 	$(call need_postgres)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.all ## lint, format, types, import rule
 	$(BIN)/ruff check

@@ -17,9 +17,7 @@ STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-
 @pytest.fixture(scope="session")
 def starters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the starter models pulled and nothing deployed. Read it, copy it."""
-    data = tmp_path_factory.mktemp("starters")
-    cli(data, "models", "pull", *STARTERS)
-    return data
+    return pulled(tmp_path_factory, "starters", STARTERS)
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +51,7 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
 @pytest.fixture(scope="session")
 def digits_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data folder: ``digits`` pulled, nothing deployed."""
-    data = tmp_path_factory.mktemp("digits")
-    cli(data, "models", "pull", "digits")
-    return data
+    return pulled(tmp_path_factory, "digits", ["digits"])
 
 
 @pytest.fixture

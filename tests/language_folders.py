@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import cli
-
-_pulled: dict[str, Path] = {}
-
+from tests.processes import pulled
 
 def artifact(data: Path, model: str) -> Path:
     """The folder of a model that is in a data folder, verified."""
@@ -29,8 +26,4 @@ def smollm2_folder(starters: Path) -> Path:
 @pytest.fixture(scope="session")
 def gemma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Gemma 3 270M as the registry keeps it: a GGUF, SentencePiece, no chat template."""
-    if "gemma" not in _pulled:  # the fixture is known under two conftests: one copy will do
-        data = tmp_path_factory.mktemp("gemma")
-        cli(data, "models", "pull", "gemma3-270m")
-        _pulled["gemma"] = artifact(data, "gemma3-270m")
-    return _pulled["gemma"]
+    return artifact(pulled(tmp_path_factory, "gemma", ["gemma3-270m"]), "gemma3-270m")

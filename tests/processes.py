@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from filelock import FileLock
 
 ADMIN_KEY = "om-test-admin-key-0123456789"
 
@@ -30,6 +32,19 @@ def cli(data: Path, *arguments: str, timeout: float = 300, **env: str) -> str:
     )
     assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def pulled(factory: pytest.TempPathFactory, name: str, models: Sequence[str]) -> Path:
+    """A data folder with models pulled and nothing deployed; one for all processes that test."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"pulled-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            scratch = folder.with_suffix(".new")
+            scratch.mkdir()
+            cli(scratch, "models", "pull", *models)
+            scratch.rename(folder)
+    return folder
 
 
 class ServerProcess:

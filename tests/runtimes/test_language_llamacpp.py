@@ -22,7 +22,7 @@ from tests.language import ask, ids, run, text_of, until_idle
 
 @pytest.fixture(scope="module")
 def runtime(gemma_folder: Path) -> Iterator[LlamaCpp]:
-    opened = llamacpp.open(gemma_folder, {"context_tokens": 2048, "parallel": 4})
+    opened = llamacpp.open(gemma_folder, {"context_tokens": 2048, "parallel": 4, "threads": 1})
     yield opened
     opened.close()
 
@@ -144,7 +144,7 @@ def test_lengths_that_lie_are_refused(gemma_folder: Path, tmp_path: Path, place:
 
 
 def test_a_busy_runtime_closes(gemma_folder: Path) -> None:
-    opened = llamacpp.open(gemma_folder, {"context_tokens": 256, "parallel": 2})
+    opened = llamacpp.open(gemma_folder, {"context_tokens": 256, "parallel": 2, "threads": 1})
     prompt = opened.encode("Once upon a time")
     for id in range(4):
         opened.add(id, prompt, Sampling(temperature=0, max_tokens=200, ignore_eos=True))

@@ -46,9 +46,9 @@ def library() -> Any:
         ConversionFailed: it, or its backend, is missing or too old.
     """
     try:
-        keras: Any = _lean() if direct() else importlib.import_module("keras")
         if not direct():
             importlib.import_module("torch")
+        keras = _lean()
     except ImportError:
         raise ConversionFailed(MISSING) from None
     if tuple(int(part) for part in keras.__version__.split(".")[:3]) < OLDEST:
@@ -60,10 +60,12 @@ def library() -> Any:
 
 def _lean() -> Any:
     """``import keras`` without what it can do without."""
-    kept: dict[str, Any] = {name: sys.modules.get(name) for name in (*_UNUSED, *_HOLLOW)}
-    for name in _UNUSED:
+    unused = [name for name in _UNUSED if direct() or name != "torch"]
+    hollow = _HOLLOW if direct() else ()  # torch has use for them
+    kept: dict[str, Any] = {name: sys.modules.get(name) for name in (*unused, *hollow)}
+    for name in unused:
         sys.modules[name] = None  # type: ignore[assignment]
-    for name in _HOLLOW:
+    for name in hollow:
         sys.modules[name] = ModuleType(name)
     try:
         keras = importlib.import_module("keras")
