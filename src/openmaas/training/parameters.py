@@ -61,7 +61,7 @@ class TextEncoder(_Parameters, frozen=True):
     """A linear layer on the vectors of a sentence encoder that is not trained."""
 
     encoder: Annotated[str, Meta(min_length=1, max_length=64)] | None = None  # a model; None: any
-    length: Length = 128  # tokens of a text that are read, at most what the encoder reads
+    length: Length = 256  # tokens of a text that are read, at most what the encoder reads
 
 
 class Seq2SeqRnn(_Parameters, frozen=True):

@@ -31,6 +31,7 @@ from openmaas.training.task import ExportKind
 AT_ONCE = 64  # texts of an engine call
 PART = 512  # texts whose vectors are kept together
 SCALE = 20.0  # components of unit vectors are about 0.05; it is part of the layer afterwards
+STRENGTH = 3.0  # of the fit against the weights' size: logistic regression's C on unit vectors
 
 
 class TextEncoder(Recipe):
@@ -59,8 +60,11 @@ class TextEncoder(Recipe):
         keras.utils.set_random_seed(self.asked.fit.seed)
         vector = keras.Input((self._width,), name="vector")
         x = layers.Rescaling(SCALE)(vector)
+        rows = len(self.asked.data.rows("train"))
+        small = keras.regularizers.L2(SCALE**2 / (2 * STRENGTH * rows))
         labels = len(self.labels or [])
-        return keras.Model(vector, layers.Dense(labels, activation="softmax", name="head")(x))
+        head = layers.Dense(labels, activation="softmax", kernel_regularizer=small, name="head")
+        return keras.Model(vector, head(x))
 
     def export(self, model: Any, shown: Rows, outputs: Array, folder: Path) -> ExportKind:
         kernel, bias = (np.asarray(one) for one in model.get_layer("head").get_weights())
