@@ -51,7 +51,7 @@ BBC = {
     "text_transformer": 0.92,
     "text_encoder": 0.96,
 }
-PAIRS, LONGEST = 1000, 12  # pairs that are judged, words of either side
+PAIRS, LONGEST = 1000, 100  # pairs that are judged, characters of either side
 SUMMARIES, LEARNED = 500, 20_000  # descriptions that are judged, and learnt from
 READ, WRITTEN = 96, 24  # pieces of a description, and of its synopsis
 SEQ2SEQ: dict[str, dict[str, Any]] = {
@@ -225,7 +225,7 @@ def translation(client: Client) -> Table:
     rows.append(["the German text itself", str(len(german)), "-", *scores(german, english)])
     return Table(
         "Translation from German to English",
-        f"Synopses of Debian's packages, fetched by apt, of up to {LONGEST} words: {len(known)} "
+        f"Synopses of Debian's packages, fetched by apt, of up to {LONGEST} characters: {len(known)} "
         f"pairs to learn from, of which none has a side of one that is judged. sacrebleu "
         f"{sacrebleu.__version__}.",
         ["by", "synopses", "seconds", "chrF", "BLEU"],

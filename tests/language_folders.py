@@ -8,6 +8,7 @@ import pytest
 
 from tests.processes import pulled
 
+
 def artifact(data: Path, model: str) -> Path:
     """The folder of a model that is in a data folder, verified."""
     from openmaas.app import open_store

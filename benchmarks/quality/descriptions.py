@@ -63,9 +63,9 @@ def apart(found: list[Pair], held_out: int, longest: int) -> tuple[list[Pair], l
     """Pairs to learn from, and some to judge by, of which no side is among the former.
 
     Args:
-        longest: words of either side, at most.
+        longest: characters of either side, at most.
     """
-    short = [pair for pair in found if max(len(side.split()) for side in pair) <= longest]
+    short = [pair for pair in found if max(map(len, pair)) <= longest]
     judged, known = short[:held_out], short[held_out:]
     german, english = ({pair[side] for pair in judged} for side in (0, 1))
     return [one for one in known if one[0] not in german and one[1] not in english], judged
