@@ -225,8 +225,8 @@ def translation(client: Client) -> Table:
     rows.append(["the German text itself", str(len(german)), "-", *scores(german, english)])
     return Table(
         "Translation from German to English",
-        f"Synopses of Debian's packages, fetched by apt, of up to {LONGEST} characters: {len(known)} "
-        f"pairs to learn from, of which none has a side of one that is judged. sacrebleu "
+        f"Synopses of Debian's packages, fetched by apt, of up to {LONGEST} characters: "
+        f"{len(known)} pairs to learn from, of which none has a side of one that is judged. sacrebleu "
         f"{sacrebleu.__version__}.",
         ["by", "synopses", "seconds", "chrF", "BLEU"],
         rows,

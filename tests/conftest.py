@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import Postgres
-from tests.processes import ServerProcess, cli, serving
+from tests.processes import ServerProcess, cli, pulled, serving
 
 STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-en")
 
