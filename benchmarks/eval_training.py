@@ -226,8 +226,8 @@ def translation(client: Client) -> Table:
     return Table(
         "Translation from German to English",
         f"Synopses of Debian's packages, fetched by apt, of up to {LONGEST} characters: "
-        f"{len(known)} pairs to learn from, of which none has a side of one that is judged. sacrebleu "
-        f"{sacrebleu.__version__}.",
+        f"{len(known)} pairs to learn from, of which none has a side of one that is "
+        f"judged. sacrebleu {sacrebleu.__version__}.",
         ["by", "synopses", "seconds", "chrF", "BLEU"],
         rows,
     )
