@@ -26,7 +26,11 @@ ENGINES = {
     "xllamacpp": "GGUF language models of other architectures",
     "openvino": "ordinary networks and embeddings",
 }
-CONVERTERS = {"keras": "Keras files", "torch": "Keras files and language models from safetensors"}
+EXTRAS = {  # of a package: what for, and the extra that has it
+    "keras": ("training and Keras files", "train"),
+    "jax": ("training", "train"),
+    "torch": ("conversion of Keras files and of language models from safetensors", "convert"),
+}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -47,7 +51,7 @@ def examine(data: Path) -> list[Finding]:
         lambda: _disk(data),
         _engines,
         _devices,
-        _converters,
+        _extras,
         _sandbox,
         _pip,
     ]
@@ -153,15 +157,15 @@ def _devices() -> Iterator[Finding]:
         yield Finding("OpenVINO devices", "missing", what or "none", "a CPU that OpenVINO knows")
 
 
-def _converters() -> Iterator[Finding]:
-    for module, use in CONVERTERS.items():
+def _extras() -> Iterator[Finding]:
+    for module, (use, extra) in EXTRAS.items():
         try:
             found = version(module)  # importing them takes seconds, and Keras wants a backend
         except PackageNotFoundError:
-            mend = "make install (or pip install -e '.[convert]')"
-            yield Finding(module, "lacking", f"not here; converts {use}", mend)
+            mend = f"make install (or pip install -e '.[{extra}]')"
+            yield Finding(module, "lacking", f"not here; for {use}", mend)
         else:
-            yield Finding(module, "ok", f"{found}, converts {use}")
+            yield Finding(module, "ok", f"{found}, for {use}")
 
 
 def _sandbox() -> Iterator[Finding]:

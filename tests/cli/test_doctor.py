@@ -7,14 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from openmaas.doctor import ENGINES
+from openmaas.doctor import ENGINES, EXTRAS
 from tests.cli.test_errors import run
 
 
 def test_a_machine_that_can_serve(tmp_path: Path) -> None:
     done = run(tmp_path / "data", "doctor")
     assert done.returncode == 0, done.stdout + done.stderr
-    for subject in (*ENGINES, "Python", "memory", "data folder", "OpenVINO devices", "sandbox"):
+    for subject in (
+        *ENGINES,
+        *EXTRAS,
+        "Python",
+        "memory",
+        "data folder",
+        "OpenVINO devices",
+        "sandbox",
+    ):
         assert f"✓ {subject}" in done.stdout or f"! {subject}" in done.stdout
     assert not (tmp_path / "data").exists()  # looking changes nothing
 
