@@ -17,7 +17,7 @@ from openmaas.client.training import Job
 from tests.processes import serving
 from tests.training.service import digits, layer, submit, trainer
 
-EPOCHS = 500
+EPOCHS = 300
 KILLS = 2
 
 

@@ -186,7 +186,7 @@ def test_a_summary_is_never_longer_than_its_source(
 
 
 def test_a_text_longer_than_the_context_is_summarized(server: ServerProcess) -> None:
-    text = "\n".join(f"{ARTICLE} That was report {number}." for number in range(120))
+    text = "\n".join(f"{ARTICLE} That was report {number}." for number in range(105))
     made = answer(server, "/v1/summarize", {"model": CHAT, "input": text, "length": "short"})
     assert made["method"] == "abstractive"
     assert 10 < len(made["data"][0]["summary"]) < 1000

@@ -20,8 +20,10 @@ def client_of(data: Path) -> Iterator[tuple[Client, ServerProcess]]:
         yield client, server
 
 
-def parted(rows: int, share: float = 0.2) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def parted(
+    rows: int, share: float = 0.2, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers of rows that are uploaded, and of those that the server never sees to learn from."""
-    order = np.random.default_rng(0).permutation(rows)
+    order = np.random.default_rng(seed).permutation(rows)
     kept = int(rows * share)
     return order[kept:], order[:kept]

@@ -11,20 +11,21 @@ from tests.journeys.house import client_of
 
 HELD_OUT = 200
 LONGEST = 48  # characters of a description
-MARGIN = 1.15  # times the chrF of German taken for English; 1.23 were measured
+MARGIN = 1.15  # times the chrF of German taken for English; 1.26 were measured
 PARAMETERS = {
     "source_language": "de",
     "target_language": "en",
-    "vocabulary": 2000,
+    "vocabulary": 1500,
     "source_length": 32,
     "target_length": 20,
     "units": 128,
     "dimensions": 96,
 }
-FIT = {  # some 80 seconds on two cores
-    "epochs": 9,
+FIT = {  # a minute on two cores
+    "epochs": 7,
     "batch_size": 32,
-    "optimizer": {"name": "adam", "learning_rate": 4e-3, "clip_norm": 1.0},
+    "optimizer": {"name": "adam", "learning_rate": 6e-3, "clip_norm": 1.0},
+    "callbacks": [{"name": "exponential_decay", "rate": 0.75}],
 }
 
 

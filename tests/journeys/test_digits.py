@@ -58,9 +58,14 @@ def test_a_cnn_on_raw_pixels(place: Place) -> None:
     known, new = parted(len(y))
     job = client.training.train(
         "cnn",
-        {"image": images[known], "label": y[known]},
+        client.datasets.upload(
+            {"image": images[known], "label": y[known]},
+            name="images",
+            split={"validation": 0.1, "test": 0.1},
+        ),
         recipe="image_cnn",
         parameters={"filters": 24},
+        fit={"epochs": 20},
         target="label",
         promote=True,
     )
