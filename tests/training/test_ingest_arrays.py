@@ -65,6 +65,12 @@ def test_arrays_come_back(array: NDArray[Any], fortran: bool, packed: bool) -> N
         assert plain.description.fingerprint == read.description.fingerprint
 
 
+def test_numbers_whose_sum_is_none(tmp_path: Path) -> None:
+    x = np.array([1.7e308, 1.7e308, -1.0])
+    (column,) = Read("npz", npz(x=x), tmp_path).description.columns
+    assert (column.minimum, column.maximum, column.mean) == (-1, 1.7e308, None)
+
+
 def test_labels_of_arrays(tmp_path: Path) -> None:
     x, y = np.arange(60, dtype=np.float32).reshape(30, 2), np.arange(30) % 3
     read = Read("npz", npz(x=x, y=y), tmp_path)

@@ -77,7 +77,8 @@ class ArrayFile:
             low, high = float(numbers.min()), float(numbers.max())
             before = self._bounds or (low, high)
             self._bounds = min(low, before[0]), max(high, before[1])
-            self._total += float(numbers.sum(dtype=np.float64))
+            with np.errstate(over="ignore"):  # then there is no mean to tell
+                self._total += float(numbers.sum(dtype=np.float64))
             self._finite += numbers.size
         if self._counts is not None:
             values, counts = np.unique(flat, return_counts=True)
@@ -100,6 +101,7 @@ class ArrayFile:
             file.write(b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + text.encode())
         counts = self._counts
         low, high = self._bounds or (None, None)
+        mean = self._total / self._finite if self._finite else None
         return Column(
             name=self.name,
             kind="array",
@@ -110,7 +112,7 @@ class ArrayFile:
             values=labels({self._name(value): rows for value, rows in (counts or {}).items()}),
             minimum=low,
             maximum=high,
-            mean=self._total / self._finite if self._finite else None,
+            mean=mean if mean is None or np.isfinite(mean) else None,
         )
 
     def groups(self) -> NDArray[np.int64]:

@@ -164,7 +164,8 @@ class Tally(msgspec.Struct):
             low, high = float(values.min()), float(values.max())
             self.minimum = low if self.minimum is None else min(self.minimum, low)
             self.maximum = high if self.maximum is None else max(self.maximum, high)
-            self.total += float(values.sum())
+            with np.errstate(over="ignore"):
+                self.total += float(values.sum())
             self.finite += len(values)
 
     def _count(self, texts: Any) -> None:
