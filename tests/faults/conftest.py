@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,21 +15,25 @@ from tests.processes import ServerProcess, cli, serving
 __all__ = ["gemma_folder"]
 
 
-@pytest.fixture
-def faulty(data: Path) -> Iterator[ServerProcess]:
-    """Chat models ``fast`` and ``slow`` (20 tokens/s), and ``digits``; requests end after 3 s."""
+@contextlib.contextmanager
+def echoes(data: Path, **env: str) -> Iterator[ServerProcess]:
+    """Chat models ``fast`` and ``slow`` (20 tokens/s), and ``digits``."""
     deploy_echo(data, "fast")
     deploy_echo(data, "slow", tokens_per_second=20, token_log=str(data / "tokens.jsonl"))
     cli(data, "deploy", "digits")
-    with serving(data, OPENMAAS_LIMITS_REQUEST_SECONDS="3") as running:
+    with serving(data, **env) as running:
+        yield running
+
+
+@pytest.fixture
+def faulty(data: Path) -> Iterator[ServerProcess]:
+    """Whose requests end after 3 s."""
+    with echoes(data, OPENMAAS_LIMITS_REQUEST_SECONDS="3") as running:
         yield running
 
 
 @pytest.fixture
 def patient(data: Path) -> Iterator[ServerProcess]:
-    """The same with the default time limit."""
-    deploy_echo(data, "fast")
-    deploy_echo(data, "slow", tokens_per_second=20, token_log=str(data / "tokens.jsonl"))
-    cli(data, "deploy", "digits")
-    with serving(data) as running:
+    """With the default time limit."""
+    with echoes(data) as running:
         yield running

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from openmaas.errors import InvalidRequest
 from openmaas.inference import Translate, Translated
-from openmaas.registry.artifacts import ArtifactStore
-from openmaas.registry.catalog import Catalog
-from openmaas.registry.importing import import_entry
+from openmaas.registry.manifest import MANIFEST_NAME, decode
 from openmaas.runtimes import openvino_translation
 from openmaas.runtimes.greedy import GreedyTexts
+from tests.language_folders import artifact
 
 # Sentence → words that any good translation of it has.
 KNOWN = {
@@ -65,13 +65,13 @@ def pair(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def starter(pair: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GreedyTexts]:
-    store, catalog = ArtifactStore(tmp_path_factory.mktemp("store")), Catalog.read()
-    digest, manifest = import_entry(catalog.entry(pair), catalog, store)
+def starter(pair: str, starters: Path) -> Iterator[GreedyTexts]:
+    folder = artifact(starters, pair)
+    manifest = decode((folder / MANIFEST_NAME).read_bytes())
     assert manifest.licence == "MPL-2.0"
     assert manifest.verification is not None
     assert manifest.verification.max_abs_error < 1
-    runtime = openvino_translation.open(store.open(digest), {})
+    runtime = openvino_translation.open(folder, {})
     yield runtime
     runtime.close()
 

@@ -6,30 +6,30 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from openmaas.inference import Score, Scored
-from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.catalog import SHIPPED, Catalog
-from openmaas.registry.importing import import_entry
+from openmaas.registry.manifest import MANIFEST_NAME, decode
 from openmaas.registry.sources import digest_of_folder
 from openmaas.runtimes import openvino_classifier
 from openmaas.runtimes.openvino_classifier import OpenVinoClassifier
+from tests.language_folders import artifact
 
 FOLDER = SHIPPED.parent / "starter"
 
 
 @pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenVinoClassifier]:
+def starter(starters: Path) -> Iterator[OpenVinoClassifier]:
     """As the catalog has it: the encoder is fetched, the head is shipped."""
-    store = ArtifactStore(tmp_path_factory.mktemp("store"))
-    catalog = Catalog.read()
-    digest, manifest = import_entry(catalog.entry("sentiment"), catalog, store)
+    folder = artifact(starters, "sentiment")
+    manifest = decode((folder / MANIFEST_NAME).read_bytes())
     assert manifest.verification is not None
     assert manifest.verification.max_abs_error < 1e-3
-    runtime = openvino_classifier.open(store.open(digest), {})
+    runtime = openvino_classifier.open(folder, {})
     yield runtime
     runtime.close()
 

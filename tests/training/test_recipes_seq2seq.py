@@ -37,7 +37,6 @@ def dataset(folder: Path, count: int = 320) -> Path:
 @pytest.mark.parametrize(
     ("recipe", "parameters"),
     [
-        ("seq2seq_rnn", GERMAN_TO_ENGLISH),
         ("seq2seq_rnn", {"cell": "lstm", "attention": "bahdanau", "layers": 2} | GERMAN_TO_ENGLISH),
         ("seq2seq_transformer", {"layers": 1, "heads": 2, "task": "summarize"}),
     ],
