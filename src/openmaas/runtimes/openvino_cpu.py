@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,17 @@ def read_model(folder: Path) -> ov.Model:
     raise ArtifactRefused("the artifact holds neither openvino_model.xml nor model.onnx")
 
 
+@functools.cache
+def _fastest() -> str | None:
+    """To compute in; ``None``: as OpenVINO chooses. It takes bfloat16 wherever a CPU knows it, but
+    one without AMX takes 1.7 times as long with it as with float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    return "f32" if platform.machine() == "x86_64" and " amx_bf16" not in flags else None
+
+
 def compile_model(
     model: ov.Model, *, threads: int | None, precision: str | None, kernels: int | None = None
 ) -> ov.CompiledModel:
@@ -116,6 +129,7 @@ def compile_model(
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
+    precision = precision or _fastest()
     if precision is not None:
         settings["INFERENCE_PRECISION_HINT"] = precision
     if kernels is not None:

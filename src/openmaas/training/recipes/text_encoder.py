@@ -100,22 +100,36 @@ class TextEncoder(Recipe):
         return cut(self._tokenizer, text, max(1, most - special))
 
     def _vectors(self) -> NDArray[np.float32]:
-        """Of all texts; what an earlier run has made is read."""
-        options = {"truncate": True, "precision": "f32", "threads": self.asked.threads}
-        runtime = openvino_embeddings.open(self._folder, options)
+        """Of all texts; what an earlier run has made is read. What is only learnt from is computed
+        as fast as this CPU can (bfloat16 where it has units for that), what is judged or shown as
+        it will be served."""
+        data = self.asked.data
+        exact = np.ones(len(self._texts), bool)
+        exact[data.rows("train")] = False
+        exact[shown_rows(data)] = True
+        options = {"truncate": True, "threads": self.asked.threads}
+        fast = openvino_embeddings.open(self._folder, options)
+        slow = openvino_embeddings.open(self._folder, options | {"precision": "f32"})
         parts = []
         for start in range(0, len(self._texts), PART):
             path = self.asked.prepared / f"vectors-{start // PART}.npy"
             if not path.exists():
-                texts = [self._read(text) for text in self._texts[start : start + PART]]
+                here = exact[start : start + PART]
+                found = np.empty((len(here), slow.info.dimensions), np.float32)
+                for runtime, chosen in ((fast, ~here), (slow, here)):
+                    places = np.flatnonzero(chosen)
+                    texts = [self._read(self._texts[start + at]) for at in places]
+                    if texts:
+                        found[places] = self._embedded(runtime, texts)
                 scratch = path.with_suffix(".new")
                 with open(scratch, "wb") as file:
-                    np.save(file, self._embedded(runtime, texts), allow_pickle=False)
+                    np.save(file, found, allow_pickle=False)
                 scratch.replace(path)
                 done = min(start + PART, len(self._texts))
                 self.asked.say(f"{done} of {len(self._texts)} texts have their vectors")
             parts.append(np.load(path, allow_pickle=False))
-        runtime.close()
+        fast.close()
+        slow.close()
         return np.concatenate(parts)
 
     def _embedded(self, runtime: Any, texts: list[str]) -> NDArray[np.float32]:
