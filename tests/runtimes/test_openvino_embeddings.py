@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from numpy.typing import NDArray
 
 from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest, PayloadTooLarge
 from openmaas.inference import Embedded, Predict
-from openmaas.runtimes import openvino_embeddings
+from openmaas.runtimes import openvino_cpu, openvino_embeddings
 from openmaas.runtimes.openvino_embeddings import OpenVinoEmbeddings
 from openmaas.runtimes.openvino_texts import CALL_COST, CALL_TOKENS, REMEMBERED, batches
 from tests.runtimes.small_networks import CONTEXT, DIMENSIONS, WORDS, embed, encoder
@@ -179,3 +181,14 @@ def test_an_encoder_without_a_context_is_refused(tmp_path: Path) -> None:
 def test_options_are_known_and_in_range(folder: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         openvino_embeddings.open(folder, options)
+
+
+@pytest.mark.skipif(
+    " amx_bf16" in Path("/proc/cpuinfo").read_text() or platform.machine() != "x86_64",
+    reason="this CPU is fastest as OpenVINO chooses",
+)
+def test_without_amx_float32_is_the_default(folder: Path) -> None:
+    """OpenVINO's own choice would be bfloat16 where the CPU knows it, which takes longer."""
+    model = openvino.Core().read_model(folder / "openvino_model.xml")
+    compiled = openvino_cpu.compile_model(model, threads=1, precision=None)
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
