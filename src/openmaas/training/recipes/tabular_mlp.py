@@ -31,7 +31,7 @@ from openmaas.training.task import ExportKind
 
 MAX_VALUES = 10_000  # of a category that have vectors of their own, the most frequent
 RARE = 100  # training rows from which a value must be there twice to have one
-FLOOR = 0.01  # of an array's mean variance: what hardly varies is not blown up
+FARTHEST = 10.0  # from the mean, of what a column's training rows hold, once it is normalised
 
 
 class TabularMlp(Recipe):
@@ -176,36 +176,37 @@ class TabularMlp(Recipe):
             rest.append(layers.Flatten()(layers.Embedding(count, max(1, size))(port)))
         if numbers:
             together = layers.Concatenate()(numbers) if len(numbers) > 1 else numbers[0]
-            rest.insert(0, _normalised(together, np.concatenate(trained, 1), floor=0.0))
+            rest.insert(0, _normalised(together, np.concatenate(trained, 1)))
         return ports, layers.Concatenate()(rest) if len(rest) > 1 else rest[0]
 
     def _array(self) -> tuple[Any, Any]:
         values = self._of_training(self._trained.inputs[0])
         given = keras.Input(values.shape[1:] or (1,), dtype="float32", name="inputs")
         flat = layers.Flatten()(given) if values.ndim > 2 else given
-        return given, _normalised(flat, values.reshape(len(values), -1), floor=FLOOR)
+        return given, _normalised(flat, values.reshape(len(values), -1))
 
     def _scaled_back(self, x: Any) -> Any:
         """The last layer learns numbers of size 1; the network answers in the target's own."""
         values = self._of_training(self._trained.targets)
         x = layers.Dense(values.shape[1])(x)
-        return _normalised(x, values, floor=0.0, invert=True, name="outputs")
+        return _normalised(x, values, farthest=np.inf, invert=True, name="outputs")
 
     def _of_training(self, values: Array) -> Array:
         return np.asarray(values[self._trained.places])
 
 
-def _normalised(x: Any, values: Array, *, floor: float, **options: Any) -> Any:
+def _normalised(x: Any, values: Array, *, farthest: float = FARTHEST, **options: Any) -> Any:
     """A ``Normalization`` as it adapts itself to these values [rows, N], but that a column which
-    varies not at all, or (``floor``) far less than the others, stays as small as it is."""
+    varies not at all stays as it is, and one that hardly ever varies, as a pixel at an image's
+    edge, is not blown up when it does."""
     numbers = values.astype(np.float64)
-    variance = numbers.var(0)
-    variance = np.maximum(variance, floor * variance.mean())
-    variance[variance <= 1e-12 * np.square(numbers.mean(0))] = 1.0
+    mean, variance = numbers.mean(0), numbers.var(0)
+    variance = np.maximum(variance, np.square(np.abs(numbers - mean).max(0) / farthest))
+    variance[variance <= 1e-12 * np.square(mean)] = 1.0
     variance[variance == 0] = 1.0
     layer = layers.Normalization(**options)
     layer.build((None, numbers.shape[1]))
-    layer.adapt_mean.assign(numbers.mean(0).astype(np.float32))
+    layer.adapt_mean.assign(mean.astype(np.float32))
     layer.adapt_variance.assign(variance.astype(np.float32))
     layer.finalize_state()
     return layer(x)
