@@ -13,6 +13,7 @@ from pathlib import Path
 import peers
 import report
 from quality import sentiment, summaries, topics, translations
+from quality.tables import renewed
 from serve import Model, openmaas
 
 from openmaas.client import Client
@@ -36,7 +37,9 @@ misses what we want of it says so. All figures but points are in per cent or of 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=peers.DEFAULT_CACHE, help="for models")
-    parser.add_argument("--only", choices=EVALUATIONS, action="append", help="repeatable")
+    parser.add_argument(
+        "--only", choices=EVALUATIONS, action="append", help="its section alone; repeatable"
+    )
     chosen = parser.parse_args()
     cache = peers.cache_folder(chosen.cache)
     began = time.monotonic()
@@ -49,10 +52,9 @@ def main() -> None:
             print(f"{name} …", flush=True)
             tables.append(EVALUATIONS[name](client))
             report.table(tables[-1].title, tables[-1].header, tables[-1].rows)
-    if chosen.only is None:
-        head = HEAD.format(minutes=(time.monotonic() - began) / 60)
-        PAGE.write_text("\n".join([head, *(table.markdown() for table in tables)]))
-        print(f"written: {PAGE}")
+    whole = HEAD.format(minutes=(time.monotonic() - began) / 60)
+    PAGE.write_text(renewed(PAGE.read_text() if chosen.only else whole, tables))
+    print(f"written: {PAGE}")
 
 
 if __name__ == "__main__":

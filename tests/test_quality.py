@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from quality import summaries, topics, translations
-from quality.tables import Table, held
+from quality.tables import Table, held, renewed
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,13 +48,36 @@ def test_a_figure_says_whether_it_is_what_is_wanted() -> None:
     assert table == "## T\n\nWhat.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n"
 
 
-def test_the_page_has_every_evaluation() -> None:
-    page = (ROOT / "docs" / "quality.md").read_text()
-    titles = re.findall(r"^## (.*)$", page, re.MULTILINE)
-    assert titles == [
-        "Sentiment, three classes",
-        "Topics, five classes",
-        "Summaries",
-        "Translation",
-    ]
-    assert "make eval-tasks" in page
+def test_sections_of_a_page_are_renewed() -> None:
+    one, other = (Table(name, "What.", ["a"], [["1"]]) for name in ("One", "Other"))
+    page = renewed("# Page\n\nBy a command.\n", [one, other])
+    assert page == f"# Page\n\nBy a command.\n\n{one.markdown()}\n{other.markdown()}"
+    changed = one._replace(rows=[["2"]])
+    assert renewed(page, [changed]) == page.replace(one.markdown(), changed.markdown())
+
+
+@pytest.mark.parametrize(
+    ("page", "command", "titles"),
+    [
+        (
+            "quality.md",
+            "make eval-tasks",
+            ["Sentiment, three classes", "Topics, five classes", "Summaries", "Translation"],
+        ),
+        (
+            "training-quality.md",
+            "make eval-training",
+            [
+                "Tables and images",
+                "Topics, five classes",
+                "Sentiment, three classes",
+                "Translation from German to English",
+                "Summaries of one line",
+            ],
+        ),
+    ],
+)
+def test_a_page_has_every_evaluation(page: str, command: str, titles: list[str]) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == titles
+    assert command in text

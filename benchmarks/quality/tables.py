@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -15,6 +16,14 @@ class Table(NamedTuple):
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"## {self.title}\n\n{self.what}\n\n{table}\n"
+
+
+def renewed(page: str, tables: list[Table]) -> str:
+    """A page with the sections of these tables as they are now; new ones come last."""
+    head, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    found = {section.splitlines()[0]: section.rstrip() + "\n" for section in sections}
+    found |= {f"## {table.title}": table.markdown() for table in tables}
+    return "\n".join([head.rstrip() + "\n", *found.values()])
 
 
 def percent(share: float) -> str:
