@@ -37,8 +37,8 @@ from openmaas.registry.fetching import silent
 PAGE = Path(__file__).parents[1] / "docs" / "training-quality.md"
 HEAD = """# Quality of trained networks
 
-Made by `make eval-training` (some {minutes:.0f} minutes on two cores), which fetches the data, has a
-server train each recipe on them by its defaults unless a table says otherwise, and calls the
+Made by `make eval-training` (some {minutes:.0f} minutes on two cores), which fetches the data, has
+a server train each recipe on them by its defaults unless a table says otherwise, and calls the
 versions over HTTP with rows that the server never saw. Splits and networks are fixed by seeds; a
 figure that misses what we want of it says so. Seconds are a job's, from its submission to its
 version. All other figures are in per cent or of 100.
