@@ -124,15 +124,16 @@ class Exchange:
         if b"content-encoding" in self.headers:
             yield await self.body()
             return
-        parts, held = [], 0
+        parts, held, first = [], 0, True
         async for part in self._parts():
             parts.append(part)
             held += len(part)
             if held >= size:
                 whole = b"".join(parts)
-                parts, held = [], 0
+                parts, held, first = [], 0, False
                 yield whole
-        yield b"".join(parts)
+        if held or first:  # an empty body is a slice too
+            yield b"".join(parts)
 
     async def _parts(self) -> AsyncIterator[bytes]:
         limit = self.limits.body_bytes

@@ -112,7 +112,7 @@ class ArrayFile:
             values=labels({self._name(value): rows for value, rows in (counts or {}).items()}),
             minimum=low,
             maximum=high,
-            mean=mean if mean is None or np.isfinite(mean) else None,
+            mean=_finite(mean),
         )
 
     def groups(self) -> NDArray[np.int64]:
