@@ -6,22 +6,17 @@ with rows that the server never saw. Writes ``docs/training-quality.md``.
 
 from __future__ import annotations
 
-import argparse
 import random
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peers
-import report
 import sacrebleu
 from numpy.typing import NDArray
-from quality import descriptions, sentiment, summaries, topics
-from quality.tables import Table, held, percent, renewed
-from serve import Model, openmaas
+from quality import descriptions, evaluating, sentiment, summaries, topics, translations
+from quality.tables import Table, held, percent
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -30,9 +25,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from openmaas.client import Client
-from openmaas.client.training import Job
-from openmaas.registry import sources
-from openmaas.registry.fetching import silent
 
 PAGE = Path(__file__).parents[1] / "docs" / "training-quality.md"
 HEAD = """# Quality of trained networks
@@ -66,26 +58,7 @@ SUMMARIZER: dict[str, Any] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=peers.DEFAULT_CACHE, help="for models")
-    parser.add_argument(
-        "--only", choices=EVALUATIONS, action="append", help="its section alone; repeatable"
-    )
-    chosen = parser.parse_args()
-    cache = peers.cache_folder(chosen.cache)
-    began = time.monotonic()
-    tables = []
-    with (
-        openmaas(cache, [Model("minilm-l6-v2")]) as served,
-        Client(served.url, served.key, timeout=600) as client,
-    ):
-        for name in chosen.only or EVALUATIONS:
-            print(f"{name} …", flush=True)
-            tables.append(EVALUATIONS[name](client))
-            report.table(tables[-1].title, tables[-1].header, tables[-1].rows)
-    whole = HEAD.format(minutes=(time.monotonic() - began) / 60)
-    PAGE.write_text(renewed(PAGE.read_text() if chosen.only else whole, tables))
-    print(f"written: {PAGE}")
+    evaluating.run(__doc__ or "", EVALUATIONS, ["minilm-l6-v2"], PAGE, HEAD)
 
 
 def parted(rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -94,13 +67,13 @@ def parted(rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return known, judged
 
 
-def trained(client: Client, name: str, data: Any, **job: Any) -> tuple[Job, str]:
-    """The job, whose version is served, and its seconds."""
+def trained(client: Client, name: str, data: Any, **job: Any) -> str:
+    """The seconds of a job whose version is served then."""
     began = time.perf_counter()
     made = client.training.train(name, data, promote=True, **job)
     seconds = f"{time.perf_counter() - began:.0f}"
     print(f"  {name}: {seconds} s, {made.card()['card']['metrics']}", flush=True)
-    return made, seconds
+    return seconds
 
 
 def tabular(client: Client) -> Table:
@@ -115,7 +88,7 @@ def tabular(client: Client) -> Table:
         given = x.astype(np.float32)
         data = client.datasets.upload({"x": given[known], "y": y[known]}, target="y")
         model = f"{name.replace(' ', '-')}-{recipe.replace('_', '-')}"
-        _, seconds = trained(client, model, data, recipe=recipe, target="y")
+        seconds = trained(client, model, data, recipe=recipe, target="y")
         (answer,) = client.predict(model, given[judged].tolist()).values()
         right = (np.array(answer.rows()).argmax(1) == y[judged]).mean()
         plain = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
@@ -145,7 +118,7 @@ def texts_of(
     found = {}
     for recipe in recipes:
         model = f"{name}-{recipe.replace('_', '-')}"
-        _, seconds = trained(client, model, data, recipe=recipe, target="label")
+        seconds = trained(client, model, data, recipe=recipe, target="label")
         told: list[int] = []
         for at in range(0, len(judged), BATCH):
             asked = [texts[place] for place in judged[at : at + BATCH]]
@@ -181,11 +154,7 @@ def news(client: Client) -> Table:
 
 def tweets(client: Client) -> Table:
     train = sentiment.training()
-    with (
-        tempfile.TemporaryDirectory() as place,
-        sources.fetched(train.DATA, Path(place) / "data", progress=silent) as fetched,
-    ):
-        texts, labels = train.read(fetched.path)
+    texts, labels = sentiment.tweets(train)
     judged, known = train.split(len(texts))
     names = list(train.LABELS)
     found = texts_of(client, "tweets", texts, labels, names, known, judged, list(BBC))
@@ -219,7 +188,7 @@ def translation(client: Client) -> Table:
         model = f"de-en-{recipe.replace('_', '-')}"
         languages = {"source_language": "de", "target_language": "en"}
         parameters = languages | more["parameters"]
-        _, seconds = trained(
+        seconds = trained(
             client, model, data, recipe=recipe, target="en",
             parameters=parameters, fit=more["fit"],
         )  # fmt: skip
@@ -229,8 +198,10 @@ def translation(client: Client) -> Table:
             told += [one.text for one in made]
         for pair in list(zip(german, told, english, strict=True))[:5]:
             print("   ", " | ".join(pair), flush=True)
-        rows.append([f"`{recipe}`", str(len(told)), seconds, *scores(told, english)])
-    rows.append(["the German text itself", str(len(german)), "-", *scores(german, english)])
+        rows.append([f"`{recipe}`", str(len(told)), seconds, *translations.scores(told, english)])
+    rows.append(
+        ["the German text itself", str(len(german)), "-", *translations.scores(german, english)]
+    )
     return Table(
         "Translation from German to English",
         f"Synopses of Debian's packages, fetched by apt, of up to {LONGEST} characters: "
@@ -244,13 +215,6 @@ def translation(client: Client) -> Table:
     )
 
 
-def scores(told: list[str], wanted: list[str]) -> list[str]:
-    return [
-        f"{metric(told, [wanted]).score:.1f}"
-        for metric in (sacrebleu.corpus_chrf, sacrebleu.corpus_bleu)
-    ]
-
-
 def summarizing(client: Client) -> Table:
     entries = summaries.descriptions(descriptions.fetch("en")["en"], least=1)
     entries = random.Random(SEED).sample(entries, SUMMARIES + LEARNED)
@@ -262,7 +226,7 @@ def summarizing(client: Client) -> Table:
     )  # fmt: skip
     bodies, synopses = map(list, zip(*judged, strict=True))
     parameters = {"task": "summarize", "source_length": READ, "target_length": WRITTEN}
-    _, seconds = trained(
+    seconds = trained(
         client, "synopsis", data, recipe="seq2seq_rnn", target="summary",
         parameters=parameters | SUMMARIZER["parameters"], fit=SUMMARIZER["fit"],
     )  # fmt: skip
@@ -288,7 +252,7 @@ def summarizing(client: Client) -> Table:
 
 def rouge_and_chrf(told: list[str], wanted: list[str]) -> list[str]:
     rouge = np.mean([summaries.rouge_l(*pair) for pair in zip(wanted, told, strict=True)])
-    return [percent(float(rouge)), scores(told, wanted)[0]]
+    return [percent(float(rouge)), translations.scores(told, wanted)[0]]
 
 
 EVALUATIONS: dict[str, Callable[[Client], Table]] = {

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+from numpy.typing import NDArray
 from quality.tables import Table, percent
 from sklearn.metrics import f1_score
 
@@ -31,13 +33,20 @@ def training() -> ModuleType:
     return module
 
 
-def run(client: Client) -> Table:
-    train = training()
+def tweets(train: ModuleType) -> tuple[list[str], NDArray[np.int64]]:
+    """Graded tweets and the places of their labels, by the script's own rules."""
     with (
         tempfile.TemporaryDirectory() as place,
         sources.fetched(train.DATA, Path(place) / "data", progress=silent) as fetched,
     ):
-        data = train.gather(*train.read(fetched.path), train.fetch_rated(Path(place)))
+        texts, labels = train.read(fetched.path)
+        return texts, labels
+
+
+def run(client: Client) -> Table:
+    train = training()
+    with tempfile.TemporaryDirectory() as place:
+        data = train.gather(*tweets(train), train.fetch_rated(Path(place)))
     rows = []
     for kind, places in data.held_out.items():
         texts, truth = [data.texts[at] for at in places], data.labels[places]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import numpy as np
 import pytest
 
 from openmaas.client import ApiError, Client, ConnectionFailed, DatasetFailed, datasets
+from tests.link import Link, arrivals
 from tests.processes import ServerProcess, serving
 from tests.training.test_ingest_arrays import picture
 
@@ -36,7 +34,7 @@ def client(house: ServerProcess) -> Iterator[Client]:
         yield found
 
 
-class BreakingLink:
+class BreakingLink(Link):
     """A TCP proxy before a server that breaks the connections of the first pieces.
 
     Args:
@@ -45,48 +43,24 @@ class BreakingLink:
     """
 
     def __init__(self, port: int, *, within: int = 0, after: int = 0) -> None:
-        self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.within, self.after, self.pieces = within, after, 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._relay, args=[client], daemon=True).start()
-
-    def _relay(self, client: socket.socket) -> None:
-        address = ("127.0.0.1", self._port)
-        with contextlib.suppress(OSError), client, socket.create_connection(address) as server:
-            self._pump(client, server)
-
-    def _pump(self, client: socket.socket, server: socket.socket) -> None:
+    def relay(self, client: socket.socket, server: socket.socket) -> None:
         piece = False  # whether the last request is one
-        with selectors.DefaultSelector() as ready:
-            ready.register(client, selectors.EVENT_READ, server)
-            ready.register(server, selectors.EVENT_READ, client)
-            while True:
-                for key, _ in ready.select():
-                    source, other = key.fileobj, key.data
-                    data = source.recv(1 << 16)  # type: ignore[union-attr]
-                    if not data:
-                        return
-                    if source is client and data.startswith((b"PATCH", b"GET", b"POST")):
-                        piece = data.startswith(b"PATCH")
-                        self.pieces += piece
-                        if piece and self.within:
-                            self.within -= 1
-                            other.sendall(data[: len(data) // 2])
-                            return
-                    elif source is server and piece and self.after:
-                        self.after -= 1
-                        return
-                    other.sendall(data)
+        for source, data in arrivals(client, server):
+            if source is client and data.startswith((b"PATCH", b"GET", b"POST")):
+                piece = data.startswith(b"PATCH")
+                self.pieces += piece
+                if piece and self.within:
+                    self.within -= 1
+                    server.sendall(data[: len(data) // 2])
+                    return
+            elif source is server and piece and self.after:
+                self.after -= 1
+                return
+            (server if source is client else client).sendall(data)
 
 
 def table(rows: int = 4000) -> bytes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,8 +11,6 @@ from tests.journeys.house import client_of, parted
 from tests.processes import ServerProcess, cli
 
 from openmaas.client import Client
-from openmaas.registry import sources
-from openmaas.registry.fetching import silent
 
 BATCH = 64
 
@@ -90,11 +86,7 @@ def test_topics_of_news(
 def test_sentiment_of_tweets(place: tuple[Client, ServerProcess]) -> None:
     client, _ = place
     train = sentiment.training()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        sources.fetched(train.DATA, Path(folder) / "data", progress=silent) as fetched,
-    ):
-        texts, numbers = train.read(fetched.path)
+    texts, numbers = sentiment.tweets(train)
     labels = [train.LABELS[one] for one in numbers]
     tweets = uploaded(client, "tweets", texts, labels)
     client.training.train(

@@ -74,18 +74,21 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result | Failure
     return dict(zip(CASES, jobs.run_together(folders), strict=True))
 
 
+def succeeded(found: Result | Failure) -> Result:
+    assert isinstance(found, Result), found
+    return found
+
+
 @pytest.mark.slow
 def test_a_network_that_was_not_compiled(done: dict[str, Result | Failure]) -> None:
-    result = done["plain"]
-    assert isinstance(result, Result), result
+    result = succeeded(done["plain"])
     assert result.fit["loss"] == "sparse_categorical_crossentropy"
     assert "accuracy" in result.history[0]
 
 
 @pytest.mark.slow
 def test_how_it_was_compiled_is_kept(done: dict[str, Result | Failure]) -> None:
-    result = done["compiled"]
-    assert isinstance(result, Result), result
+    result = succeeded(done["compiled"])
     assert result.fit["optimizer"] == "sgd"
     assert "top_two" in result.history[0]
     first, second = (row["learning_rate"] for row in result.history)
@@ -95,16 +98,14 @@ def test_how_it_was_compiled_is_kept(done: dict[str, Result | Failure]) -> None:
 
 @pytest.mark.slow
 def test_what_the_fit_says_comes_first(done: dict[str, Result | Failure]) -> None:
-    result = done["another optimizer"]
-    assert isinstance(result, Result), result
+    result = succeeded(done["another optimizer"])
     assert result.fit["optimizer"] == "lion"
     assert "top_two" in result.history[0]
 
 
 @pytest.mark.slow
 def test_a_loss_of_logits_is_kept(done: dict[str, Result | Failure]) -> None:
-    result = done["logits"]
-    assert isinstance(result, Result), result
+    result = succeeded(done["logits"])
     assert result.fit["loss"] == "sparse_categorical_crossentropy"
     assert (result.history[1]["loss"] or 9) < 3
 
