@@ -248,9 +248,9 @@ class Work:
             await asyncio.to_thread(self._shop.workshop.remove, self._job.id)
 
     async def _move(self, after: State) -> None:
-        await asyncio.to_thread(self._jobs.move, self._job.id, IN_HAND, after)
-        if after == "cancelled":
+        if after == "cancelled":  # nothing is left of it once its owner is told so
             await asyncio.to_thread(self._shop.workshop.remove, self._job.id)
+        await asyncio.to_thread(self._jobs.move, self._job.id, IN_HAND, after)
 
     async def _later(self) -> None:
         """The database is away: the job is queued once it is back."""
