@@ -280,3 +280,55 @@ cards = sa.Table(  # how a trained version came to be
     sa.Column("card", sa.JSON, nullable=False),  # lineage, metrics, confusion, history …
     sa.Column("curve", sa.LargeBinary),  # the learning curve, PNG
 )
+
+# --- batches -------------------------------------------------------------------------------
+
+files = sa.Table(  # what batches read and write; the file is data_dir/files/ID
+    "files",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # the caller's file name, never a path of ours
+    sa.Column("purpose", sa.Text, nullable=False),  # batch or batch_output
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+    sa.Index("files_of_tenant", "tenant", "created"),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # its lines' requests are called after it
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),  # for which its lines are asked
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("input", sa.Text, nullable=False),  # files.id
+    sa.Column("metadata", sa.JSON(none_as_null=True)),  # the caller's own
+    sa.Column("keep", sa.BigInteger, nullable=False),  # seconds, of what it writes
+    # validating, failed, in_progress, finalizing, completed, expired, cancelling, cancelled
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("model", sa.Text),  # where all its lines name the same
+    sa.Column("total", sa.Integer, nullable=False),  # lines
+    sa.Column("completed", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("errors", sa.JSON(none_as_null=True)),  # why it failed: {code, message, line, param}
+    sa.Column("usage", sa.JSON(none_as_null=True)),  # batches.records.Tokens, at its end
+    sa.Column("output", sa.Text),  # files.id
+    sa.Column("error", sa.Text),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+    # when it came to each state
+    sa.Column("in_progress_at", sa.BigInteger),
+    sa.Column("finalizing_at", sa.BigInteger),
+    sa.Column("completed_at", sa.BigInteger),
+    sa.Column("failed_at", sa.BigInteger),
+    sa.Column("expired_at", sa.BigInteger),
+    sa.Column("cancelling_at", sa.BigInteger),
+    sa.Column("cancelled_at", sa.BigInteger),
+    sa.Index("batches_of_tenant", "tenant", "created"),
+    sa.Index("batches_by_state", "state"),
+)
