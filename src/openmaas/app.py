@@ -36,10 +36,12 @@ from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.server import Server, Service
 from openmaas.placement.local import LocalPlacement
 from openmaas.registry.artifacts import ArtifactStore
+from openmaas.registry.deployments import Deployments
 from openmaas.registry.records import Records
 from openmaas.serving.admission import Admission
 from openmaas.serving.fleet import Fleet, deploy
 from openmaas.serving.pipeline import Pipeline
+from openmaas.serving.residency import SHARE, Residency, machine_memory
 from openmaas.telemetry import Telemetry, configure_logging
 from openmaas.tenancy.access import Access
 from openmaas.tenancy.keys import Keys
@@ -68,6 +70,7 @@ class Store:
 
     database: Database
     records: Records
+    deployments: Deployments
     artifacts: ArtifactStore
     tenants: Tenants
     keys: Keys
@@ -80,6 +83,7 @@ def open_store(settings: Settings) -> Store:
     return Store(
         database=database,
         records=Records(database),
+        deployments=Deployments(database),
         artifacts=ArtifactStore(settings.data_path / "artifacts"),
         tenants=Tenants(database),
         keys=Keys(database),
@@ -92,11 +96,14 @@ def build_server(settings: Settings, store: Store) -> Server:
     telemetry = Telemetry()
     fleet = Fleet(
         store.records,
+        store.deployments,
         store.artifacts,
         LocalPlacement(settings.data_path / "run"),
+        Residency(settings.memory_budget or int(SHARE * machine_memory())),
         settings.limits,
         telemetry,
-        settings.fairness,
+        order=settings.fairness,
+        idle_seconds=settings.idle_seconds,
     )
     meters = Meters(store.database)
     ledger = Ledger(settings.data_path, settings.database_url)
@@ -134,8 +141,10 @@ def _training(
         store.records,
         store.artifacts,
         store.tenants,
+        store.deployments,
         lambda version, by: deploy(
             store.records,
+            store.deployments,
             store.artifacts,
             version.model,
             by,

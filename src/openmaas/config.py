@@ -32,6 +32,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     queue: Positive = 512  # requests that wait or run in one deployment
     request_seconds: Seconds = 300.0
     load_seconds: Seconds = 120.0  # from start of a worker to its first answer
+    step_seconds: Seconds = 60.0  # of an engine's step, after which its worker counts as hung
     drain_seconds: Seconds = 30.0  # for requests in flight after SIGTERM
 
 
@@ -49,6 +50,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     fairness: Literal["tokens", "arrival"] = "tokens"  # who is next where callers must wait
     allow_https_sources: bool = False  # let `models pull` fetch https: sources
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    memory_budget: Positive | None = None  # bytes of all workers; None: 70 % of the machine's
+    idle_seconds: Seconds = 900.0  # without a call, after which a model leaves memory
     training_jobs: Positive = 1  # that compute at one time; more wait
     training_threads: Positive | None = None  # of each; None: as many as there are cores
     training_memory: Positive = 8 << 30  # bytes that each may take

@@ -14,6 +14,7 @@ OpenMaaSError
 ├── RateLimited               slow down; ``retry_after`` seconds
 ├── QuotaExhausted            used up; ``retry_after`` seconds until it begins anew, if it does
 ├── Overloaded                queue full, model still loading, shutting down; ``retry_after``
+├── InsufficientMemory        a model that the memory budget can never hold
 ├── DeadlineExceeded          the request's time ran out
 ├── WorkerFailed              the process that held the request died; ``retry_after``
 ├── EngineFailed              the engine refused or broke on this request alone
@@ -104,6 +105,12 @@ class QuotaExhausted(OpenMaaSError):
 
 class Overloaded(OpenMaaSError):
     code = "overloaded"
+
+
+class InsufficientMemory(OpenMaaSError):
+    """A model that cannot be loaded here, however long one waits."""
+
+    code = "insufficient_memory"
 
 
 class DeadlineExceeded(OpenMaaSError):

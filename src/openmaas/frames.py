@@ -58,8 +58,15 @@ class Cancelled(Record):
     id: int
 
 
+class Beat(Record):
+    """Worker → gateway, every second: it lives; ``busy`` is how long its engine's present step
+    has lasted, in seconds, 0 between steps."""
+
+    busy: float
+
+
 ToWorker = list[Submit | Cancel]
-ToGateway = list[Ready | Refused | Emit | Cancelled]
+ToGateway = list[Ready | Refused | Emit | Cancelled | Beat]
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -167,18 +167,41 @@ deployments = sa.Table(
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
     # what is wanted
-    sa.Column("version", sa.Integer, nullable=False),
     sa.Column("runtime", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),  # why this runtime
     sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("min_replicas", sa.Integer, nullable=False),  # 0: it may leave memory
+    sa.Column("max_replicas", sa.Integer, nullable=False),
+    sa.Column("idle_seconds", sa.Float),  # after which it leaves; null: as the settings say
     sa.Column("generation", sa.Integer, nullable=False),  # grows with each deploy
     # what the gateway last saw
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("gateway_pid", sa.Integer),
-    sa.Column("worker_pid", sa.Integer),
+    sa.Column("workers", sa.JSON, nullable=False),  # their process ids
     sa.Column("restarts", sa.Integer, nullable=False),
+    # what it learnt
+    sa.Column("memory", sa.BigInteger, nullable=False),  # most bytes of one worker; 0: unknown
+    sa.Column("load_seconds", sa.Float, nullable=False),  # of one worker, the last time
+)
+
+aliases = sa.Table(
+    "aliases",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("alias", sa.Text, primary_key=True),
+    # each a list of {version, weight}
+    sa.Column("targets", sa.JSON, nullable=False),  # what answers
+    sa.Column("pending", sa.JSON(none_as_null=True)),  # what will, once all of it is loaded
+    sa.Column("previous", sa.JSON(none_as_null=True)),  # what did: where a rollback leads
+    sa.Column("shadow", sa.JSON(none_as_null=True)),  # {version, share}: asked too, never heard
+    sa.Column("bounds", sa.JSON(none_as_null=True)),  # beyond which a canary is taken back
+    sa.Column("detail", sa.Text, nullable=False),  # why it is as it is
+    sa.Column("generation", sa.Integer, nullable=False),  # grows with each change
+    sa.Column("changed", sa.BigInteger, nullable=False),
 )
 
 # --- training ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from openmaas.audit import By, acts
 from openmaas.database import Database, open_database
 from openmaas.errors import Conflict, ModelNotFound, QuotaExhausted
+from openmaas.registry.deployments import Deployments
 from openmaas.registry.records import Records, Version
 
 ME = By("a test")
@@ -31,12 +32,13 @@ def test_everything_that_is_done_to_a_model_is_told(database: Database) -> None:
     first = records.add(version("a"), ME)
     second = records.add(version("b"), ME)
     assert (first.version, second.version) == (1, 2)
-    records.deploy(second, ME, "openvino_tensors", "by its format", {"threads": 1})
+    deployments = Deployments(database)
+    deployments.deploy(second, ME, "openvino_tensors", "by its format", {"threads": 1})
     with pytest.raises(Conflict):
         records.remove("m", ME, tenant="acme")
-    records.undeploy("m", ME, "acme")
+    deployments.undeploy("m", ME, "acme")
     with pytest.raises(ModelNotFound):
-        records.undeploy("m", ME, "acme")
+        deployments.undeploy("m", ME, "acme")
     assert records.remove("m", ME, 1, "acme") == ["a"]
     told = acts(database, tenant="acme")
     assert [(one.act, one.object) for one in reversed(told)] == [

@@ -17,9 +17,10 @@ from openmaas.errors import EngineFailed
 if TYPE_CHECKING:
     from openmaas.app import Store
     from openmaas.config import Settings
-    from openmaas.registry.records import Deployed
+    from openmaas.registry.deployments import Deployed
 
 POLL_SECONDS = 0.1
+SETTLED = ("ready", "broken", "asleep")
 
 Owner = Annotated[
     str, typer.Option("--tenant", metavar="NAME", help="Whose model. [dim]\\[everybody's][/]")
@@ -86,7 +87,9 @@ def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[
     """
     from openmaas.serving import fleet
 
-    wanted = fleet.deploy(store.records, store.artifacts, model, folder.me(), **how)
+    wanted = fleet.deploy(
+        store.records, store.deployments, store.artifacts, model, folder.me(), **how
+    )
     say(f"{wanted.label} version {wanted.version} on {wanted.runtime}: {wanted.reason}")
     if folder.running(chosen.data_path) is None:
         return
@@ -94,6 +97,9 @@ def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[
         seen = _settled(store, wanted, chosen.limits.load_seconds)
     if seen is None:
         raise EngineFailed(f"{wanted.label} has been undeployed or deployed anew meanwhile")
+    if seen.state == "asleep":
+        say(f"{wanted.label} is asleep: {seen.detail}")
+        return
     if seen.state != "ready":
         raise EngineFailed(
             f"{wanted.label} is {seen.state}: {seen.detail or 'see openmaas status'}"
@@ -111,11 +117,10 @@ def _settled(store: Store, wanted: Deployed, seconds: float) -> Deployed | None:
     """What a server reports of a deployment once it is ready or given up; None: it is gone."""
     until = time.monotonic() + seconds
     while True:
-        all_ = {(one.tenant, one.model): one for one in store.records.deployed()}
-        seen = all_.get((wanted.tenant, wanted.model))
+        seen = {one.name: one for one in store.deployments.all()}.get(wanted.name)
         if seen is None or seen.generation != wanted.generation:
             return None
-        done = seen.gateway_pid is not None and seen.state in ("ready", "broken")
+        done = seen.gateway_pid is not None and seen.state in SETTLED
         if done or time.monotonic() > until:
             return seen
         time.sleep(POLL_SECONDS)
@@ -131,7 +136,7 @@ def undeploy(
     config: ConfigFile = None,
 ) -> None:
     """Takes a model down, after its requests in flight; its versions stay on this machine."""
-    folder.open_folder(folder.settings(config, data_dir=data_dir)).records.undeploy(
+    folder.open_folder(folder.settings(config, data_dir=data_dir)).deployments.undeploy(
         model, folder.me(), tenant
     )
     say(f"{model} is no longer served")
@@ -143,7 +148,7 @@ STATUS_EXAMPLES = "[bold]Example[/]\n\nopenmaas status"
 def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Shows what is deployed, on what and why, and how it does."""
     chosen = folder.settings(config, data_dir=data_dir)
-    deployed = folder.open_folder(chosen).records.deployed()
+    deployed = folder.open_folder(chosen).deployments.all()
     server = folder.running(chosen.data_path)
     if server is None:
         say("No server runs over this data folder. Start one with: openmaas serve", "yellow")
@@ -164,22 +169,21 @@ def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
 
 
 def _row(one: Deployed, live: bool) -> list[str]:
-    alive = live and one.worker_pid is not None
     return [
         one.label,
         str(one.version),
         one.runtime,
         one.state if live else "waiting for a server",
-        str(one.worker_pid) if alive else "",
-        _memory(one.worker_pid) if alive and one.worker_pid else "",
+        " ".join(map(str, one.workers)) if live else "",
+        _memory(one.workers) if live and one.workers else "",
         str(one.restarts) if live else "",
         one.reason,
     ]
 
 
-def _memory(pid: int) -> str:
+def _memory(pids: list[int]) -> str:
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
     except (OSError, IndexError, ValueError):
         return ""
     return size(pages * os.sysconf("SC_PAGE_SIZE"))

@@ -156,7 +156,7 @@ def list_(
         _list_catalog()
         return
     store = folder.open_folder(folder.settings(config, data_dir=data_dir))
-    served = {(one.tenant, one.model): one.version for one in store.records.deployed()}
+    served = {one.name for one in store.deployments.all()}
     rows = [
         [
             one.label,
@@ -165,7 +165,7 @@ def list_(
             one.format,
             size(one.size),
             one.licence,
-            "yes" if served.get((one.tenant, one.model)) == one.version else "",
+            "yes" if (one.tenant, one.model, one.version) in served else "",
         ]
         for one in store.records.versions()
     ]
@@ -305,10 +305,10 @@ def _forget(store: Store, digest: str) -> None:
 
 def _deploy(chosen: Settings, store: Store, pulled: list[Version]) -> None:
     """Has them served; what is served already stays as it is, options included."""
-    served = {(one.tenant, one.model): one for one in store.records.deployed()}
+    served = {one.name: one for one in store.deployments.all()}
     for one in pulled:
-        have = served.get((one.tenant, one.model))
-        if have is not None and have.version == one.version:
+        have = served.get((one.tenant, one.model, one.version))
+        if have is not None:
             say(f"{one.label} version {one.version} is deployed on {have.runtime}")
             continue
         deployments.deploy_and_report(

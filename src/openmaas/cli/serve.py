@@ -78,7 +78,7 @@ def _greet(url: str, secret: str | None, store: Store) -> None:
     if secret is not None:
         say(f"Admin key     {secret}", "bold")
         say("              It is shown this once; `keys create NAME` makes more.")
-    deployed = store.records.deployed()
+    deployed = store.deployments.all()
     if not deployed:
         say(f"No model is deployed yet:  {_command()} models pull --starters --deploy")
         return
@@ -101,7 +101,7 @@ def _suggestions(store: Store, me: str) -> list[str]:
     """A command for each task that something deployed does, at most one each."""
     found: dict[str, str] = {}
     # The echo runtime is a fake for tests: it is shown only where nothing else is there.
-    for one in sorted(store.records.deployed(), key=lambda one: one.runtime == "echo"):
+    for one in sorted(store.deployments.all(), key=lambda one: one.runtime == "echo"):
         if not one.tenant:
             found.setdefault(store.records.version(one.model, one.version).task, one.model)
     commands = []
@@ -124,17 +124,20 @@ def _tell(store: Store) -> None:
     told: set[str] = set()
     began = time.monotonic()
     while True:
-        deployed = store.records.deployed()
+        deployed = store.deployments.all()
         for one in deployed:
-            if one.label in told or one.gateway_pid != os.getpid():
+            name = f"{one.label} version {one.version}"
+            if name in told or one.gateway_pid != os.getpid():
                 continue  # what is written there is still an earlier server's
             if one.state == "ready":
                 say(f"✓ {one.label} is ready after {time.monotonic() - began:.1f} s", "green")
+            elif one.state == "asleep":
+                say(f"· {one.label} is loaded when it is called")
             elif one.state == "broken":
                 say(f"✗ {one.label} cannot be served: {one.detail}", "red")
             else:
                 continue
-            told.add(one.label)
-        if told >= {one.label for one in deployed}:
+            told.add(name)
+        if told >= {f"{one.label} version {one.version}" for one in deployed}:
             return
         time.sleep(WATCH_SECONDS)

@@ -25,6 +25,7 @@ TABLE: dict[type[OpenMaaSError], tuple[int, str]] = {
     errors.RateLimited: (429, "rate_limit_exceeded"),
     errors.QuotaExhausted: (429, "insufficient_quota"),
     errors.Overloaded: (503, "overloaded"),
+    errors.InsufficientMemory: (507, "server_error"),
     errors.DeadlineExceeded: (503, "server_error"),
     errors.WorkerFailed: (503, "server_error"),
     errors.TrainingFailed: (400, "invalid_request_error"),
@@ -81,7 +82,7 @@ def headers(error: OpenMaaSError) -> list[tuple[bytes, bytes]]:
     if error.retry_after is not None:
         found.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
         found.append((b"retry-after-ms", str(max(1, round(error.retry_after * 1000))).encode()))
-    if isinstance(error, errors.QuotaExhausted):
+    if isinstance(error, errors.QuotaExhausted | errors.InsufficientMemory):
         found.append((b"x-should-retry", b"false"))
     if isinstance(error, errors.Unauthenticated):
         found.append((b"www-authenticate", b"Bearer"))

@@ -259,6 +259,9 @@ class Exchange:
         headers.append((b"x-request-id", self.request_id.encode()))
         if self._ticket is not None:
             headers += wire_errors.rate_headers(*self._ticket.rates())
+            answered_by = self._ticket.answered_by
+            if answered_by:
+                headers.append((b"x-openmaas-model", answered_by.encode()))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     # --- following a call ----------------------------------------------------------------

@@ -117,20 +117,16 @@ async def predict(exchange: Exchange) -> None:
     """Runs an ordinary network on instances."""
     body = exchange.decode(await exchange.body(), PredictBody)
     model = exchange.path["model"]
-    info = await _info(exchange, model)
-    call = await exchange.pipeline.submit(exchange.ticket, model, request(body.instances, info))
+    pipeline = exchange.pipeline
+    found = pipeline.choose(exchange.caller, model, key=exchange.ticket.sticky)
+    info = await found.deployment.known(time.monotonic() + exchange.limits.request_seconds)
+    if info.task != "predict":
+        raise InvalidRequest(f"model {model!r} does {info.task}, not predict", param="model")
+    call = await pipeline.ask(exchange.ticket, found, request(body.instances, info))
     (event,) = await exchange.collect(call)
     if not isinstance(event, Predicted):
         raise OpenMaaSError("the worker answered with something else than tensors")
     await exchange.respond_json(answer(event.outputs, len(body.instances)))
-
-
-async def _info(exchange: Exchange, model: str) -> ModelInfo:
-    deployment = exchange.pipeline.find(exchange.caller, model)
-    info = await deployment.ready(time.monotonic() + exchange.limits.request_seconds)
-    if info.task != "predict":
-        raise InvalidRequest(f"model {model!r} does {info.task}, not predict", param="model")
-    return info
 
 
 def endpoints() -> list[Endpoint]:

@@ -3,6 +3,7 @@ statistics extensions as its clients call them."""
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -12,7 +13,7 @@ from openmaas.errors import Overloaded, UnsupportedParameter
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.inference import ModelInfo, TensorSpec
-from openmaas.serving.deployment import Deployment
+from openmaas.serving.deployment import COMING, Deployment
 from openmaas.serving.tally import Outcome
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
@@ -112,6 +113,8 @@ class Nothing(Struct):
 
 STATES: dict[str, Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]] = {
     "ready": "READY",
+    "asleep": "READY",  # it answers whoever calls it
+    "waiting for memory": "LOADING",
     "loading": "LOADING",
     "restarting": "LOADING",
     "stopping": "UNLOADING",
@@ -123,11 +126,12 @@ def _found(exchange: Exchange) -> Deployment:
     return exchange.pipeline.find(exchange.caller, model, version)
 
 
-def _loaded(exchange: Exchange) -> tuple[Deployment, ModelInfo]:
+async def _loaded(exchange: Exchange) -> tuple[Deployment, ModelInfo]:
     deployment = _found(exchange)
-    if deployment.info is None:
+    if deployment.info is None and deployment.state != "asleep":
         raise Overloaded(f"model {deployment.model!r} is {deployment.state}", retry_after=1)
-    return deployment, deployment.info
+    deadline = time.monotonic() + exchange.limits.request_seconds
+    return deployment, await deployment.known(deadline)
 
 
 async def server_metadata(exchange: Exchange) -> None:
@@ -140,20 +144,20 @@ async def live(exchange: Exchange) -> None:
 
 async def ready(exchange: Exchange) -> None:
     fleet = exchange.pipeline.fleet.everything()
-    if any(one.info is None and one.state in ("loading", "restarting") for one in fleet):
+    if any(one.info is None and one.state in COMING for one in fleet):
         raise Overloaded("models are still loading", retry_after=1)
     await exchange.respond_json(Ready(True))
 
 
 async def model_ready(exchange: Exchange) -> None:
     deployment = _found(exchange)
-    if deployment.state != "ready":
+    if deployment.state not in ("ready", "asleep"):  # whoever calls one that is asleep wakes it
         raise Overloaded(f"model {deployment.model!r} is {deployment.state}", retry_after=1)
     await exchange.respond_json(ModelReady(deployment.model, True))
 
 
 async def model_metadata(exchange: Exchange) -> None:
-    deployment, info = _loaded(exchange)
+    deployment, info = await _loaded(exchange)
     await exchange.respond_json(
         ModelMetadata(
             deployment.model,
@@ -167,7 +171,7 @@ async def model_metadata(exchange: Exchange) -> None:
 
 
 async def model_config(exchange: Exchange) -> None:
-    deployment, info = _loaded(exchange)
+    deployment, info = await _loaded(exchange)
     specs = [*info.inputs, *info.outputs]
     batched = bool(specs) and all(spec.shape[:1] == [-1] for spec in specs)
 
@@ -214,7 +218,7 @@ async def index(exchange: Exchange) -> None:
     entries = [
         IndexEntry(one.model, one.version, STATES.get(one.state, "UNAVAILABLE"), "")
         for one in exchange.pipeline.seen_by(exchange.caller)
-        if one.state == "ready" or not body.ready
+        if one.state in ("ready", "asleep") or not body.ready
     ]
     await exchange.respond_json(entries)
 

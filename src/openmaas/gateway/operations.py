@@ -11,6 +11,7 @@ from openmaas import __version__
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.schema import PUBLIC
+from openmaas.serving.deployment import COMING
 from openmaas.telemetry import Telemetry
 
 
@@ -25,9 +26,9 @@ class Health(msgspec.Struct):
 def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> list[Endpoint]:
     async def health(exchange: Exchange) -> None:
         fleet = exchange.pipeline.fleet.everything()
-        states: dict[str, str] = {one.model: one.state for one in fleet if one.tenant == PUBLIC}
-        given_up = ("broken", "stopping")
-        loading = any(one.info is None and one.state not in given_up for one in fleet)
+        seen = exchange.pipeline.fleet.seen_by(PUBLIC)
+        states: dict[str, str] = {one.model: one.state for one in seen}
+        loading = any(one.info is None and one.state in COMING for one in fleet)
         answer = Health("loading" if loading else "ok", __version__, states)
         await exchange.respond_json(answer, status=503 if loading else 200)
 

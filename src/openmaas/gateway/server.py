@@ -99,6 +99,7 @@ class Server:
             priority = exchange.header(b"x-openmaas-priority")
             if priority is not None:
                 ticket.priority = _priority(priority)
+            ticket.sticky = exchange.header(b"x-openmaas-sticky-key")
             key = exchange.header(HEADER)
             if key is not None:
                 await self._recordings.answer(exchange, key, endpoint.handler, self._answer)

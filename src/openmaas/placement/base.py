@@ -46,10 +46,14 @@ class Placement(Protocol):
     async def start(
         self,
         spec: WorkerSpec,
+        on_start: Callable[[Worker], None],
         on_frame: Callable[[ToGateway], None],
         on_exit: Callable[[str], None],
     ) -> tuple[Worker, Ready | Refused]:
         """Starts a worker and waits for its first word.
+
+        Args:
+            on_start: told of the worker as soon as it can be measured; it may still be loading.
 
         Raises:
             WorkerFailed: it died or took longer than ``spec.load_seconds``.

@@ -44,6 +44,7 @@ class LocalPlacement:
     async def start(
         self,
         spec: WorkerSpec,
+        on_start: Callable[[LocalWorker], None],
         on_frame: Callable[[ToGateway], None],
         on_exit: Callable[[str], None],
     ) -> tuple[LocalWorker, Ready | Refused]:
@@ -63,6 +64,7 @@ class LocalPlacement:
                 start_new_session=True,  # Ctrl-C in a terminal must not reach it: we drain first
             )
             worker = LocalWorker(process, on_frame, on_exit)
+            on_start(worker)
             try:
                 first = await worker.connect(listener, spec.load_seconds)
             except BaseException:

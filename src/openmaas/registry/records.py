@@ -1,9 +1,8 @@
-"""Models, versions and deployments as rows: what is there, what is wanted, what was seen."""
+"""Models and their versions as rows."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -33,29 +32,7 @@ class Version(msgspec.Struct, frozen=True):
         return f"{self.tenant}/{self.model}" if self.tenant else self.model
 
 
-class Deployed(msgspec.Struct, frozen=True):
-    """A version that is to be served, and what became of it."""
-
-    model: str
-    version: int
-    runtime: str
-    reason: str
-    options: dict[str, Any]
-    generation: int
-    state: str = "waiting for a server"
-    detail: str = ""
-    gateway_pid: int | None = None
-    worker_pid: int | None = None
-    restarts: int = 0
-    tenant: str = PUBLIC
-
-    @property
-    def label(self) -> str:
-        return f"{self.tenant}/{self.model}" if self.tenant else self.model
-
-
 _VERSION = [versions.c[name] for name in Version.__struct_fields__]
-_DEPLOYED = [deployments.c[name] for name in Deployed.__struct_fields__]
 
 
 class Records:
@@ -80,7 +57,7 @@ class Records:
         with self._database.write() as connection:
             newest = connection.execute(
                 sa.select(*_VERSION)
-                .where(_is(versions, version.model, version.tenant))
+                .where(is_of(versions, version.model, version.tenant))
                 .order_by(versions.c.version.desc())
                 .limit(1)
             ).first()
@@ -150,12 +127,15 @@ class Records:
         """
         self.version(model, number, tenant)
         with self._database.write() as connection:
-            used = connection.execute(
-                sa.select(deployments.c.version).where(_is(deployments, model, tenant))
-            ).scalar()
-            if used is not None and number in (None, used):
-                raise Conflict(f"{model} is deployed; first: openmaas undeploy {model}")
-            which = _is(versions, model, tenant)
+            query = sa.select(deployments.c.version).where(is_of(deployments, model, tenant))
+            used = set(connection.execute(query).scalars())
+            if number in used or (number is None and used):
+                which_one = "" if number is None else f" --version {number}"
+                raise Conflict(
+                    f"{model}{f' version {number}' if number else ''} is deployed; first: "
+                    f"openmaas undeploy {model}{which_one}"
+                )
+            which = is_of(versions, model, tenant)
             if number is not None:
                 which &= versions.c.version == number
             gone = connection.execute(sa.select(versions.c.digest).where(which)).scalars().all()
@@ -164,69 +144,6 @@ class Records:
             by.note(connection, "version.remove", what, tenant=tenant)
             kept = set(connection.execute(sa.select(versions.c.digest)).scalars())
             return [digest for digest in dict.fromkeys(gone) if digest not in kept]
-
-    def deploy(
-        self, version: Version, by: By, runtime: str, reason: str, options: dict[str, Any]
-    ) -> Deployed:
-        """Writes down that a version is wanted; servers act on it within a second."""
-        which = _is(deployments, version.model, version.tenant)
-        with self._database.write() as connection:
-            old = connection.execute(sa.select(deployments.c.generation).where(which)).scalar()
-            wanted = Deployed(
-                model=version.model,
-                version=version.version,
-                runtime=runtime,
-                reason=reason,
-                options=options,
-                generation=1 if old is None else old + 1,
-                tenant=version.tenant,
-            )
-            connection.execute(deployments.delete().where(which))
-            connection.execute(deployments.insert().values(**msgspec.structs.asdict(wanted)))
-            by.note(
-                connection,
-                "model.deploy",
-                version.model,
-                tenant=version.tenant,
-                version=version.version,
-                runtime=runtime,
-                options=options,
-            )
-            return wanted
-
-    def undeploy(self, model: str, by: By, tenant: str = PUBLIC) -> None:
-        """
-        Raises:
-            ModelNotFound: it is not deployed.
-        """
-        with self._database.write() as connection:
-            done = connection.execute(deployments.delete().where(_is(deployments, model, tenant)))
-            if not done.rowcount:
-                raise ModelNotFound(f"{model!r} is not deployed; see `openmaas status`")
-            by.note(connection, "model.undeploy", model, tenant=tenant)
-
-    def deployed(self) -> list[Deployed]:
-        query = sa.select(*_DEPLOYED).order_by(deployments.c.model, deployments.c.tenant)
-        with self._database.read() as connection:
-            return [Deployed(*row) for row in connection.execute(query)]
-
-    def report(self, seen: Deployed) -> None:
-        """Notes what a gateway saw of a deployment, unless it has been replaced since."""
-        with self._database.write() as connection:
-            connection.execute(
-                deployments.update()
-                .where(
-                    _is(deployments, seen.model, seen.tenant),
-                    deployments.c.generation == seen.generation,
-                )
-                .values(
-                    state=seen.state,
-                    detail=seen.detail,
-                    gateway_pid=seen.gateway_pid,
-                    worker_pid=seen.worker_pid,
-                    restarts=seen.restarts,
-                )
-            )
 
 
 def stored(connection: sa.Connection, tenant: str) -> int:
@@ -245,5 +162,6 @@ def stored(connection: sa.Connection, tenant: str) -> int:
     )
 
 
-def _is(table: sa.Table, model: str, tenant: str) -> sa.ColumnElement[bool]:
+def is_of(table: sa.Table, model: str, tenant: str) -> sa.ColumnElement[bool]:
+    """The rows of one model."""
     return (table.c.model == model) & (table.c.tenant == tenant)

@@ -69,7 +69,7 @@ class Ticket:
 
     __slots__ = (
         "_account", "_admission", "_calls", "_entered", "_request", "_reserved",
-        "_settled", "_started", "caller", "idempotency", "priority", "task",
+        "_settled", "_started", "caller", "idempotency", "priority", "sticky", "task",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class Ticket:
         self.task = task
         self.priority: Priority = "interactive"
         self.idempotency: str | None = None
+        self.sticky: str | None = None  # requests with the same one get the same version
         self._admission = admission
         self._request = request
         self._account = account
@@ -97,6 +98,13 @@ class Ticket:
     def entered(self) -> bool:
         """Whether anything was asked of a model."""
         return self._entered
+
+    @property
+    def answered_by(self) -> str:
+        """The versions that were asked, as callers name them."""
+        if len(self._calls) == 1:
+            return f"{self._calls[0].model}@{self._calls[0].version}"
+        return ", ".join(dict.fromkeys(f"{one.model}@{one.version}" for one in self._calls))
 
     @property
     def share(self) -> Share:

@@ -9,19 +9,19 @@ from openmaas.inference import Answer, Chat, Delta, Failure, ModelInfo, Request,
 
 if TYPE_CHECKING:
     from openmaas.serving.admission import Ticket
+    from openmaas.serving.fleet import Found
     from openmaas.serving.pipeline import Pipeline
 
 
 class Asking:
     """What ``tasks`` call a model. ``usage`` adds up over all its requests."""
 
-    def __init__(
-        self, pipeline: Pipeline, ticket: Ticket, name: str, version: str, info: ModelInfo
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, ticket: Ticket, found: Found, info: ModelInfo) -> None:
         self._pipeline = pipeline
         self._ticket = ticket
-        self.name = name
-        self.version = version
+        self._found = found
+        self.name = found.deployment.model
+        self.version = found.deployment.version
         self.info = info
         self.usage = Usage()
 
@@ -31,7 +31,7 @@ class Asking:
         Raises:
             OpenMaaSError: the request failed.
         """
-        call = await self._pipeline.submit(self._ticket, self.name, request, version=self.version)
+        call = await self._pipeline.ask(self._ticket, self._found, request)
         try:
             events = await call.result()
         finally:
@@ -47,7 +47,7 @@ class Asking:
         Raises:
             OpenMaaSError: the request failed.
         """
-        call = await self._pipeline.submit(self._ticket, self.name, request, version=self.version)
+        call = await self._pipeline.ask(self._ticket, self._found, request)
         try:
             async for events in call:
                 text = "".join(event.text for event in events if isinstance(event, Delta))

@@ -10,6 +10,8 @@ from openmaas.errors import BY_CODE, Abandoned, OpenMaaSError
 from openmaas.inference import Answer, Delta, Event, Failure, Request, Usage
 from openmaas.serving.fairness import Share
 
+COPIED_EVENTS = 100_000  # of one answer
+
 
 class Call:
     """Events of one request, in order, and the way to give it up.
@@ -20,9 +22,10 @@ class Call:
     """
 
     __slots__ = (
-        "_done", "_events", "_finish", "_waiter", "answered", "charged", "deadline", "delivered",
-        "dispatched", "ended", "expected", "first_event", "id", "left_queue", "model", "request",
-        "share", "started", "tokens_in", "tokens_out", "usage", "version",
+        "_copied", "_done", "_events", "_finish", "_waiter", "answered", "charged", "copy",
+        "deadline", "delivered", "dispatched", "expected", "first_event", "id", "left_queue",
+        "model", "request", "seconds", "share", "started", "tokens_in", "tokens_out", "usage",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -48,9 +51,10 @@ class Call:
         self.delivered = Usage()  # what was handed to the reader so far covers
         self.share = share
         self.dispatched: float | None = None  # when it was sent to the worker
-        # told once each: it has a place in the worker or needs none any more; it is over
+        # told once: it has a place in the worker or needs none any more
         self.left_queue: Callable[[], None] | None = None
-        self.ended: Callable[[], None] | None = None
+        self.copy: asyncio.Future[list[Event]] | None = None  # gets all events, when it is over
+        self.seconds = 0.0  # that it took, once it is over
         # what the fair queue counts: service so far, an estimate of the input until it is known,
         # and what the output will likely be until it is over
         self.tokens_in = 0
@@ -58,6 +62,7 @@ class Call:
         self.expected = 0.0
         self.charged = 0.0
         self._events: list[Event] = []
+        self._copied: list[Event] = []
         self._waiter: asyncio.Future[None] | None = None
         self._done = False
         self._finish = finish
@@ -70,6 +75,8 @@ class Call:
         if self.first_event is None:
             self.first_event = time.monotonic()
         self._events.append(event)
+        if self.copy is not None and len(self._copied) <= COPIED_EVENTS:
+            self._copied.append(event)
         if isinstance(event, Answer):
             self.usage = event.usage
             self.tokens_in = event.usage.input_tokens + event.usage.rows
@@ -162,10 +169,11 @@ class Call:
 
     def _end(self, error: OpenMaaSError | None) -> None:
         self._done = True
+        self.seconds = time.monotonic() - self.started
         self._leave_queue()
         self._finish(self, error)
-        if self.ended is not None:
-            self.ended()
+        if self.copy is not None and not self.copy.done():
+            self.copy.set_result(self._copied)
 
 
 def to_error(failure: Failure) -> OpenMaaSError:

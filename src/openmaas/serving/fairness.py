@@ -69,14 +69,18 @@ class FairQueue:
         waiting.append(call)
         self._length += 1
 
-    def peek(self) -> Call | None:
-        """The next call."""
-        lane = self._next_lane()
+    def peek(self, *, batch: bool = True) -> Call | None:
+        """The next call.
+
+        Args:
+            batch: whether it may be one of the batch lane.
+        """
+        lane = self._next_lane(batch)
         return lane[self._least(lane)][0] if lane else None
 
-    def pop(self) -> Call:
+    def pop(self, *, batch: bool = True) -> Call:
         """Takes the next call out."""
-        lane = self._next_lane()
+        lane = self._next_lane(batch)
         self._since_batch = 0 if lane is self._lanes["batch"] else self._since_batch + 1
         tenant = self._least(lane)
         self._level = self._counters.get(tenant, 0.0)
@@ -155,9 +159,9 @@ class FairQueue:
             self._usual = {one: at for one, at in self._usual.items() if one in here}
         self._counters[tenant] = max(self._counters.get(tenant, 0.0), level)
 
-    def _next_lane(self) -> dict[str, deque[Call]]:
+    def _next_lane(self, may: bool) -> dict[str, deque[Call]]:
         interactive, batch = self._lanes["interactive"], self._lanes["batch"]
-        if batch and (not interactive or self._since_batch >= BATCH_EVERY - 1):
+        if may and batch and (not interactive or self._since_batch >= BATCH_EVERY - 1):
             return batch
         return interactive
 

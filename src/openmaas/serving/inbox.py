@@ -9,7 +9,7 @@ import time
 from collections import deque
 
 from openmaas import frames
-from openmaas.frames import Cancel, Cancelled, Submit, ToGateway
+from openmaas.frames import Beat, Cancel, Cancelled, Submit, ToGateway
 from openmaas.inference import Request
 
 
@@ -43,23 +43,30 @@ class Line:
         return bytes(parts)
 
 
+BEAT_SECONDS = 1.0
+
+
 class Inbox:
-    """Requests in order of arrival; a cancelled one that has not begun leaves at once."""
+    """Requests in order of arrival; a cancelled one that has not begun leaves at once. What is
+    done between two calls of ``take`` is a step, of whose length the gateway is told."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
+        self._step: float | None = None  # when the present one began
         self._waiting: dict[int, tuple[Request, float]] = {}
         self._cancelled: deque[int] = deque()
         self._news = threading.Condition()
         threading.Thread(target=self._read, name="reader", daemon=True).start()
+        threading.Thread(target=self._beat, name="heart", daemon=True).start()
 
     def take(self, *, block: bool, limit: int = 1 << 30) -> list[tuple[int, Request]]:
         """Up to ``limit`` waiting requests; waits for the first (or a cancellation) if asked.
         Requests whose deadline has passed are dropped here: the gateway has answered them."""
+        self._step = None
         with self._news:
             while block and not self._waiting and not self._cancelled:
                 self._news.wait()
-            now = time.monotonic()
+            now = self._step = time.monotonic()
             taken: list[tuple[int, Request]] = []
             while self._waiting and len(taken) < limit:
                 id = next(iter(self._waiting))
@@ -88,6 +95,16 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            step = self._step
+            busy = 0.0 if step is None else time.monotonic() - step
+            try:
+                self._line.send([Beat(busy=busy)])
+            except OSError:
+                return  # the reader sees it too, and ends the process
 
     def _read(self) -> None:
         try:

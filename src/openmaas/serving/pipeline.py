@@ -10,6 +10,7 @@ import msgspec
 from openmaas.audit import By
 from openmaas.config import Limits
 from openmaas.errors import (
+    InsufficientMemory,
     InvalidRequest,
     ModelNotFound,
     OpenMaaSError,
@@ -34,7 +35,7 @@ from openmaas.serving.asking import Asking
 from openmaas.serving.call import Call
 from openmaas.serving.capabilities import check
 from openmaas.serving.deployment import Deployment
-from openmaas.serving.fleet import Fleet
+from openmaas.serving.fleet import Fleet, Found
 from openmaas.serving.worst_case import worst_case
 from openmaas.tenancy.access import Caller
 
@@ -60,12 +61,21 @@ class Pipeline:
             RateLimited, QuotaExhausted: beyond what the caller may use.
             Overloaded: the queue is full, or the model is not running.
         """
-        deployment = self.find(ticket.caller, model, version)
+        return await self.ask(
+            ticket, self.choose(ticket.caller, model, version, ticket.sticky), request
+        )
+
+    async def ask(self, ticket: Ticket, found: Found, request: Request) -> Call:
+        """As ``submit``, of a version that was chosen."""
+        deployment, route = found
+        model = deployment.model
         deadline = time.monotonic() + self.limits.request_seconds
-        info = await deployment.ready(deadline)
+        info = await deployment.known(deadline)
         check(info, model, request)
         request = self._bounded(request, info)
         reserved = await ticket.reserve(model, worst_case(request, info), deadline)
+        if deployment.state == "stopping":  # it was replaced while the caller waited
+            deployment = self._instead(ticket, deployment)
         try:
             call = deployment.submit(request, deadline, ticket.share)
         except OpenMaaSError:
@@ -77,7 +87,17 @@ class Pipeline:
         except OpenMaaSError:
             call.cancel()
             raise
+        if route is not None and route.alias.shadow is not None:
+            self.fleet.copy(route, call, deadline)
         return call
+
+    def _instead(self, ticket: Ticket, gone: Deployment) -> Deployment:
+        """What answers in place of a deployment that is taken down: the same version, if it is
+        there, else what the model's calls go to now."""
+        tenant = ticket.caller.tenant
+        found = self.fleet.find(tenant, gone.model, gone.version)
+        found = found or self.fleet.find(tenant, gone.model, key=ticket.sticky)
+        return gone if found is None else found.deployment
 
     async def asking(
         self, ticket: Ticket, name: str | None, what: str, order: Callable[[ModelInfo], int | None]
@@ -95,13 +115,13 @@ class Pipeline:
         """
         deadline = time.monotonic() + self.limits.request_seconds
         if name is not None:
-            deployment = self.find(ticket.caller, name)
-            info = await deployment.ready(deadline)
+            found = self.choose(ticket.caller, name, key=ticket.sticky)
+            info = await found.deployment.known(deadline)
             if order(info) is None:
                 raise InvalidRequest(
                     f"model {name!r} does {info.task}; it cannot {what}", param="model"
                 )
-            return Asking(self, ticket, name, deployment.version, info)
+            return Asking(self, ticket, found, info)
         able = await self.able(ticket, order)
         if not able:
             raise ModelNotFound(
@@ -115,37 +135,60 @@ class Pipeline:
         """The deployed models that can do a task, the best first. What does not run is left out."""
         deadline = time.monotonic() + self.limits.request_seconds
         able: list[tuple[int, str, Asking]] = []
-        for deployment in self.seen_by(ticket.caller):
+        for one in self.seen_by(ticket.caller):
+            if one.state in ("broken", "stopping"):
+                continue
             try:
-                info = await deployment.ready(deadline)
-            except Overloaded:
+                info = await one.known(deadline)
+            except (Overloaded, InsufficientMemory):
                 continue
             rank = order(info)
-            if rank is not None:
-                asking = Asking(self, ticket, deployment.model, deployment.version, info)
-                able.append((rank, deployment.model, asking))
+            found = self.fleet.find(ticket.caller.tenant, one.model, key=ticket.sticky)
+            if rank is not None and found is not None:
+                able.append((rank, one.model, Asking(self, ticket, found, info)))
         return [asking for _, _, asking in sorted(able, key=lambda one: one[:2])]
 
     # --- what a caller sees -----------------------------------------------------------------
 
-    def find(self, caller: Caller, model: str, version: str | None = None) -> Deployment:
-        """The deployment that answers a caller. Another tenant's is as if there were none.
+    def choose(
+        self, caller: Caller, model: str, which: str | None = None, key: str | None = None
+    ) -> Found:
+        """The version that answers a caller. Another tenant's is as if there were none.
+
+        Args:
+            model: a model, or ``model@version`` or ``model@alias``.
+            which: a version or an alias, where ``model`` names none.
+            key: calls with the same one get the same version.
 
         Raises:
             ModelNotFound: nothing of that name (or version) is deployed.
             PermissionDenied: its key may not call it.
         """
-        deployment = self.fleet.find(caller.tenant, model, version)
-        if deployment is None:
+        if which is None and "@" in model:
+            model, _, which = model.rpartition("@")
+        found = self.fleet.find(caller.tenant, model, which, key)
+        if found is None:
             known = ", ".join(one.model for one in self.seen_by(caller)) or "none"
-            of = "" if version is None else f" of version {version[:64]!r}"
+            of = "" if which is None else f" of version or alias {which[:64]!r}"
             raise ModelNotFound(
                 f"no model {model[:256]!r}{of} is deployed here; deployed are: {known}",
                 param="model",
             )
         if not caller.may_call(model):
             raise PermissionDenied(f"this key may not call model {model!r}", param="model")
-        return deployment
+        return found
+
+    def find(self, caller: Caller, model: str, which: str | None = None) -> Deployment:
+        """As ``choose``; without a version the one that most calls go to, and no call is counted.
+
+        Raises:
+            ModelNotFound, PermissionDenied: as ``choose``.
+        """
+        if which is None and "@" not in model:
+            main = self.fleet.main(caller.tenant, model)
+            if main is not None and caller.may_call(model):
+                return main
+        return self.choose(caller, model, which).deployment
 
     def seen_by(self, caller: Caller) -> list[Deployment]:
         """What a caller may call, by name."""
@@ -160,7 +203,7 @@ class Pipeline:
             ModelNotFound, Overloaded: see ``Fleet.load``.
             PermissionDenied: it is public, and the caller no administrator.
         """
-        owner = await self._owner(caller, model, self.fleet.in_registry)
+        owner = await self.owner(caller, model, self.fleet.in_registry)
         await self.fleet.load(owner, model, By(caller.key))
 
     async def unload(self, caller: Caller, model: str) -> None:
@@ -170,12 +213,17 @@ class Pipeline:
             ModelNotFound: it is not deployed.
             PermissionDenied: it is public, and the caller no administrator.
         """
-        owner = await self._owner(caller, model, self.fleet.is_deployed)
-        await self.fleet.unload(owner, model, By(caller.key))
+        owner = await self.owner(caller, model, self.fleet.is_deployed)
+        await self.fleet.undeploy(owner, model, By(caller.key))
 
-    async def _owner(
+    async def owner(
         self, caller: Caller, model: str, is_there: Callable[[str, str], Awaitable[bool]]
     ) -> str:
+        """Whose model a caller changes: its tenant's, or for an administrator a public one.
+
+        Raises:
+            PermissionDenied: it is public, and the caller no administrator.
+        """
         if await is_there(caller.tenant, model):
             return caller.tenant
         if not caller.may("admin") and await is_there(PUBLIC, model):

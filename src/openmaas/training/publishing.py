@@ -15,9 +15,10 @@ from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import EngineFailed, NotFound, QuotaExhausted
 from openmaas.registry.artifacts import ArtifactStore
+from openmaas.registry.deployments import Deployed, Deployments
 from openmaas.registry.importing import import_model, import_trained
 from openmaas.registry.manifest import Manifest
-from openmaas.registry.records import Deployed, Records, Version
+from openmaas.registry.records import Records, Version
 from openmaas.schema import cards
 from openmaas.tenancy.tenants import Tenants
 from openmaas.training.task import ExportKind
@@ -25,7 +26,8 @@ from openmaas.training.task import ExportKind
 Deploy = Callable[[Version, By], Deployed]
 
 LOOK_SECONDS = 0.1
-COMING = ("waiting for a server", "loading", "restarting")  # states of what may yet serve
+# states of what may yet serve
+COMING = ("waiting for a server", "waiting for memory", "loading", "restarting")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -89,6 +91,7 @@ class Publisher:
         records: Records,
         artifacts: ArtifactStore,
         tenants: Tenants,
+        deployments: Deployments,
         deploy: Deploy,
         load_seconds: float,
     ) -> None:
@@ -96,6 +99,7 @@ class Publisher:
         self._records = records
         self._artifacts = artifacts
         self._tenants = tenants
+        self._deployments = deployments
         self._deploy = deploy
         self._load_seconds = load_seconds
 
@@ -199,11 +203,11 @@ class Publisher:
         seen = wanted
         while seen.state in COMING and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
-            now = {(one.tenant, one.model): one for one in self._records.deployed()}
-            seen = now.get((wanted.tenant, wanted.model), seen)
+            now = {one.name: one for one in self._deployments.all()}
+            seen = now.get(wanted.name, seen)
             if seen.generation != wanted.generation:
                 return  # another was promoted meanwhile
-        if seen.state != "ready":
+        if seen.state not in ("ready", "asleep"):
             raise EngineFailed(f"version {wanted.version} is {seen.state}: {seen.detail}")
 
     def _register(
