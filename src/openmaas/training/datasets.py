@@ -18,10 +18,11 @@ from openmaas.errors import Conflict, InvalidRequest, NotFound, OpenMaaSError, Q
 from openmaas.schema import datasets as table
 from openmaas.schema import jobs, sessions
 from openmaas.schema import uploads as uploads_table
+from openmaas.storage import check_stored
 from openmaas.training.data import PREVIEW, Description, Preview
 from openmaas.training.jobs import UNFINISHED
 from openmaas.training.options import Format, Options, check, format_of
-from openmaas.training.uploads import Uploads, check_stored
+from openmaas.training.uploads import Uploads
 
 State = Literal["waiting", "reading", "ready", "failed"]
 MOST = 10_000  # data sets of one tenant

@@ -25,6 +25,7 @@ from openmaas.errors import (
     StorageUnavailable,
 )
 from openmaas.registry.artifacts import disk_errors, need_space
+from openmaas.storage import sync_folder
 from openmaas.training.data import (
     DESCRIPTION,
     PREVIEW,
@@ -35,7 +36,7 @@ from openmaas.training.data import (
 )
 from openmaas.training.datasets import DatasetRecord, Datasets
 from openmaas.training.ingest import Answer, Task
-from openmaas.training.uploads import Uploads, sync_folder
+from openmaas.training.uploads import Uploads
 
 log = logging.getLogger(__name__)
 

@@ -28,10 +28,9 @@ from openmaas.errors import (
     QuotaExhausted,
 )
 from openmaas.registry.artifacts import disk_errors, need_space
-from openmaas.registry.records import stored
-from openmaas.schema import datasets, jobs, tenants
+from openmaas.schema import datasets, jobs
 from openmaas.schema import uploads as table
-from openmaas.tenancy.quota import quota
+from openmaas.storage import check_stored, sync_folder
 from openmaas.training.jobs import UNFINISHED
 
 DAY = 86_400  # seconds after which an upload that nobody touches is removed
@@ -267,20 +266,6 @@ class Uploads:
                 self._writing.discard(id)
 
 
-def check_stored(connection: sa.Connection, tenant: str, more: int) -> None:
-    """
-    Raises:
-        QuotaExhausted: with so many bytes more the tenant stores more than its quota.
-    """
-    row = connection.execute(sa.select(tenants.c.quota).where(tenants.c.id == tenant)).first()
-    most = None if row is None else quota(row.quota).stored_bytes
-    total = stored(connection, tenant) + more
-    if most is not None and total > most:
-        raise QuotaExhausted(
-            f"tenant {tenant} would store {total} bytes; its quota is stored_bytes={most}"
-        )
-
-
 def _in_use(connection: sa.Connection) -> set[str]:
     waiting = sa.select(datasets.c.upload).where(datasets.c.state.in_(("waiting", "reading")))
     found: set[Any] = {row.upload for row in connection.execute(waiting)}
@@ -302,14 +287,6 @@ def _write(path: Path, offset: int, piece: bytes) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
-
-
-def sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _sha256(path: Path) -> str:
