@@ -174,7 +174,14 @@ def test_every_path_that_is_named_exists(page: str) -> None:
         r"`([\w./-]+/[\w.-]*\.(?:py|toml|md|json|onnx)|[\w-]+/[\w./-]*/)`", PAGES[page]
     )
     places = (ROOT, ROOT / "src" / "openmaas")
-    built = {"artifacts/", "run/", "datasets/", "uploads/"}  # in the data folder
+    built = {
+        "artifacts/",
+        "run/",
+        "datasets/",
+        "uploads/",
+        "files/",
+        "batches/",
+    }  # in the data folder
     missing = [
         name for name in named if name not in built and not any((p / name).exists() for p in places)
     ]

@@ -15,11 +15,16 @@ from dataclasses import dataclass
 import uvicorn
 import uvloop
 
+from openmaas.batches.files import Files
+from openmaas.batches.records import Batches
+from openmaas.batches.service import BatchService
 from openmaas.config import Settings
 from openmaas.database import Database, open_database
 from openmaas.errors import ConfigurationError
 from openmaas.gateway import (
+    batches,
     datasets,
+    files,
     huggingface,
     kserve,
     open_inference,
@@ -33,6 +38,7 @@ from openmaas.gateway import (
     usage,
 )
 from openmaas.gateway.endpoint import Endpoint
+from openmaas.gateway.inside import Inside
 from openmaas.gateway.server import Server, Service
 from openmaas.placement.local import LocalPlacement
 from openmaas.registry.artifacts import ArtifactStore
@@ -118,14 +124,33 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += tenants.endpoints(store.tenants, store.keys)
     table += usage.endpoints(store.database, store.prices, meters, settings.currency)
     table += trains
+    access = Access(store.database, settings.admin_key, changed=store.prices.load)
+    admission = Admission(ledger, meters, store.prices, metered=settings.tenancy)
+    pipeline = Pipeline(fleet, settings.limits)
+    inside = Inside(
+        table, access=access, admission=admission, pipeline=pipeline, limits=settings.limits
+    )
+    asked, service = _batches(settings, store, inside)
+    table += asked
     return Server(
         table,
-        access=Access(store.database, settings.admin_key, changed=store.prices.load),
-        admission=Admission(ledger, meters, store.prices, metered=settings.tenancy),
-        pipeline=Pipeline(fleet, settings.limits),
+        access=access,
+        admission=admission,
+        pipeline=pipeline,
         limits=settings.limits,
-        services=services,
+        services=[service, *services],
     )
+
+
+def _batches(
+    settings: Settings, store: Store, inside: Inside
+) -> tuple[list[Endpoint], BatchService]:
+    """Batches: their endpoints, and what asks their lines."""
+    data, limits = settings.data_path, settings.limits
+    kept = Files(store.database, data / "files", limits.file_bytes, limits.body_bytes)
+    records = Batches(store.database)
+    service = BatchService(records, kept, data / "batches", inside.ask, settings.batch_concurrency)
+    return files.endpoints(kept) + batches.endpoints(records, service), service
 
 
 def _training(

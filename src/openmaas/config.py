@@ -29,6 +29,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     stop_strings: Positive = 16
     rows: Positive = 65_536  # of one predict call
     upload_bytes: Positive = 8 << 30  # of one upload, in all its pieces
+    file_bytes: Positive = 200 << 20  # of one file of a batch
     queue: Positive = 512  # requests that wait or run in one deployment
     request_seconds: Seconds = 300.0
     load_seconds: Seconds = 120.0  # from start of a worker to its first answer
@@ -52,6 +53,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     memory_budget: Positive | None = None  # bytes of all workers; None: 70 % of the machine's
     idle_seconds: Seconds = 900.0  # without a call, after which a model leaves memory
+    batch_concurrency: Positive = 64  # lines of batches that are asked at one time
     training_jobs: Positive = 1  # that compute at one time; more wait
     training_threads: Positive | None = None  # of each; None: as many as there are cores
     training_memory: Positive = 8 << 30  # bytes that each may take

@@ -39,6 +39,16 @@ TABLE = {
     ("POST", "/v1/chat/completions"): Route("inference", CHAT),
     ("POST", "/v1/completions"): Route("inference", {"model": "MODEL", "prompt": "hi"}),
     ("POST", "/v1/embeddings"): Route("inference", INPUT),
+    ("POST", "/v1/files"): Route("inference"),
+    **{("GET", f"/v1/files{what}"): Route("inference")
+       for what in ("", "/{file}", "/{file}/content")},
+    ("DELETE", "/v1/files/{file}"): Route("inference"),
+    ("POST", "/v1/batches"): Route(
+        "inference",
+        {"input_file_id": "FILE", "endpoint": "/v1/completions", "completion_window": "24h"},
+    ),
+    **{("GET", f"/v1/batches{what}"): Route("inference") for what in ("", "/{batch}")},
+    ("POST", "/v1/batches/{batch}/cancel"): Route("inference", {}),
     ("POST", "/v1/classify"): Route("inference", INPUT | {"labels": ["a", "b"]}),
     ("POST", "/v1/sentiment"): Route("inference", INPUT),
     ("POST", "/v1/summarize"): Route("inference", INPUT),
@@ -165,11 +175,14 @@ def ask(
     method, path = route
     given = {"model": "echo", "version": "1", "task": "summarization", "tenant": "default",
              "project": "default", "key": "key_0", "month": "2026-11", "upload": "up_0",
-             "dataset": "ds_0", "session": "session_0", "job": "job_0"} | names  # fmt: skip
+             "dataset": "ds_0", "session": "session_0", "job": "job_0", "file": "file-0",
+             "batch": "batch_0"} | names  # fmt: skip
     url = re.sub(r"{(\w+)}", lambda match: given[match[1]], path)
     body = TABLE[route].body
     if isinstance(body, dict) and "model" in body:
         body = body | {"model": given["model"]}
+    if isinstance(body, dict) and "input_file_id" in body:
+        body = body | {"input_file_id": given["file"]}
     with httpx.Client(base_url=house.url, timeout=30) as client:
         return client.request(method, url, headers=headers, json=body)
 
@@ -303,6 +316,42 @@ def test_another_tenants_data_look_absent(
         assert ask(house, route, bearer(keys["acme train"]), **acmes).status_code == 200
         assert acmes["dataset"] not in ask(house, ("GET", "/v1/datasets"), secret).text
         assert acmes["upload"] not in ask(house, ("GET", "/v1/uploads"), secret).text
+
+
+@pytest.fixture(scope="module")
+def acmes_batch(house: ServerProcess, keys: dict[str, str]) -> dict[str, str]:
+    """A file of acme's and a batch that failed because of it."""
+    with httpx.Client(base_url=house.url, headers=bearer(keys["acme inference"])) as client:
+        files = {"file": ("x.jsonl", b"no JSON")}
+        file = client.post("/v1/files", files=files, data={"purpose": "batch"}).json()["id"]
+        body = TABLE["POST", "/v1/batches"].body | {"input_file_id": file}
+        batch = client.post("/v1/batches", json=body).json()["id"]
+        one = f"/v1/batches/{batch}"
+        house.wait_until(lambda: client.get(one).json()["status"] == "failed", 30)
+    return {"file": file, "batch": batch}
+
+
+OF_BATCH = [
+    route for route in ROUTES
+    if re.search("{(file|batch)}", route[1]) or "FILE" in str(TABLE[route].body)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("route", OF_BATCH, ids=" ".join)
+def test_another_tenants_batches_look_absent(
+    house: ServerProcess, keys: dict[str, str], acmes_batch: dict[str, str], route: tuple[str, str]
+) -> None:
+    secret = bearer(keys["other inference"])
+    foreign = ask(house, route, secret, **acmes_batch)
+    absent = ask(house, route, secret)
+    assert foreign.status_code == absent.status_code == 404
+    text = foreign.text.replace(acmes_batch["file"], "file-0")
+    assert text.replace(acmes_batch["batch"], "batch_0") == absent.text
+    if route[0] == "GET":
+        own = bearer(keys["acme inference"])
+        assert ask(house, route, own, **acmes_batch).status_code == 200
+        assert acmes_batch["file"] not in ask(house, ("GET", "/v1/files"), secret).text
+        assert acmes_batch["batch"] not in ask(house, ("GET", "/v1/batches"), secret).text
 
 
 def test_data_is_not_made_of_another_tenants_upload(

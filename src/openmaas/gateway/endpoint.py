@@ -23,7 +23,8 @@ class Endpoint:
     wire: Wire  # the format of its errors
     summary: str
     scope: Scope | None = "inference"  # None: no key asked
-    body: Any = None  # msgspec type of the JSON body; bytes: a piece of an upload
-    response: Any = None  # msgspec type of the JSON answer
+    # msgspec type of the JSON body; bytes: a piece of an upload; a dict: a form's JSON schema
+    body: Any = None
+    response: Any = None  # msgspec type of the JSON answer; bytes: a file
     query: tuple[str, ...] = ()  # parameters of the URL; others are refused
     task: str | None = None  # what the ledger calls it; None: nothing is metered

@@ -71,6 +71,14 @@ class Exchange:
         self.pipeline: Pipeline
         self.limits: Limits
 
+    @classmethod
+    def inside(cls, path: str, body: bytes, send: Send, request_id: str) -> Exchange:
+        """A POST that this server makes to itself, whose client never leaves."""
+        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": []}
+        made = cls(scope, _never, send, request_id)
+        made._body = body
+        return made
+
     @property
     def ticket(self) -> Ticket:
         """What a metered endpoint asks models with."""
@@ -110,13 +118,16 @@ class Exchange:
         """
         if self._body is not None:
             return self._body
-        raw = b"".join([part async for part in self._parts()])
-        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
         limit = self.limits.body_bytes
+        raw = b"".join([part async for part in self._parts(limit)])
+        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
         return raw if encoding == b"identity" else _inflate(raw, encoding, limit)
 
-    async def slices(self, size: int) -> AsyncIterator[bytes]:
+    async def slices(self, size: int, limit: int | None = None) -> AsyncIterator[bytes]:
         """The body as it arrives, in slices of about ``size`` bytes; a compressed one in one.
+
+        Args:
+            limit: bytes of all of it; None: ``limits.body_bytes``.
 
         Raises:
             PayloadTooLarge, UnsupportedMedia: as ``body``.
@@ -125,7 +136,7 @@ class Exchange:
             yield await self.body()
             return
         parts, held, first = [], 0, True
-        async for part in self._parts():
+        async for part in self._parts(self.limits.body_bytes if limit is None else limit):
             parts.append(part)
             held += len(part)
             if held >= size:
@@ -135,8 +146,7 @@ class Exchange:
         if held or first:  # an empty body is a slice too
             yield b"".join(parts)
 
-    async def _parts(self) -> AsyncIterator[bytes]:
-        limit = self.limits.body_bytes
+    async def _parts(self, limit: int) -> AsyncIterator[bytes]:
         declared = self.header(b"content-length")
         # 18 digits: what is longer is over any limit, and costly to read as a number
         if declared is not None and (len(declared) > 18 or _number(declared) > limit):

@@ -46,7 +46,12 @@ ERRORS: dict[Wire, type] = {
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The description of these endpoints, as JSON-like data."""
-    types = [t for e in endpoints for t in (e.body, e.response) if t not in (None, str, bytes)]
+    types = [
+        one
+        for endpoint in endpoints
+        for one in (endpoint.body, endpoint.response)
+        if one not in (None, str, bytes) and not isinstance(one, dict)
+    ]
     kinds = list(dict.fromkeys([*types, OpenAIError, PlainError]))
     schemas, components = msgspec.json.schema_components(kinds, ref_template=REF)
     schema_of = dict(zip(kinds, schemas, strict=True))
@@ -113,6 +118,9 @@ def _operation(endpoint: Endpoint, schema_of: dict[Any, dict[str, Any]]) -> dict
         operation["parameters"] = parameters
     if endpoint.body is bytes:
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+    elif isinstance(endpoint.body, dict):
+        form: dict[str, Any] = {"multipart/form-data": {"schema": endpoint.body}}
+        operation["requestBody"] = {"required": True, "content": form}
     elif endpoint.body is not None:
         content: dict[str, Any] = {"application/json": {"schema": schema_of[endpoint.body]}}
         if endpoint.body is InferBody:
@@ -130,6 +138,8 @@ def _responses(endpoint: Endpoint, schema_of: dict[Any, dict[str, Any]]) -> dict
     found: dict[str, Any] = {"200": {"description": "Done"}}
     if endpoint.response is str:
         found["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    elif endpoint.response is bytes:
+        found["200"]["content"] = {"application/octet-stream": {}}
     elif endpoint.response is not None:
         content: dict[str, Any] = {"application/json": {"schema": schema_of[endpoint.response]}}
         if "stream" in getattr(endpoint.body, "__struct_fields__", ()):

@@ -79,7 +79,7 @@ class Server:
         exchange = Exchange(scope, receive, send, request_id())
         exchange.pipeline = self._pipeline
         exchange.limits = self._limits
-        await self._answer(exchange, self._handle(exchange, scope))
+        await answer(exchange, self._handle(exchange, scope))
 
     async def _handle(self, exchange: Exchange, scope: MutableMapping[str, Any]) -> None:
         endpoint = self._route(exchange, scope)
@@ -89,7 +89,7 @@ class Server:
         if endpoint.scope is not None:
             secret = _secret(exchange)
             caller = self._access.known(secret) if self._admission.metered else LOCAL
-            exchange.caller = _allowed(caller or await self._caller(secret), endpoint)
+            exchange.caller = allowed(caller or await self._caller(secret), endpoint)
         if endpoint.task is not None:
             admission, caller = self._admission, exchange.caller
             ticket = admission.known(caller, exchange.request_id, endpoint.task)
@@ -102,26 +102,9 @@ class Server:
             ticket.sticky = exchange.header(b"x-openmaas-sticky-key")
             key = exchange.header(HEADER)
             if key is not None:
-                await self._recordings.answer(exchange, key, endpoint.handler, self._answer)
+                await self._recordings.answer(exchange, key, endpoint.handler, answer)
                 return
         await endpoint.handler(exchange)
-
-    async def _answer(self, exchange: Exchange, work: Awaitable[None]) -> None:
-        """Does the work; whatever comes of it, the client gets an answer and the ledger a row."""
-        try:
-            await work
-        except Abandoned:
-            await exchange.leave()  # nobody is there to read an answer
-        except OpenMaaSError as error:
-            await exchange.fail(error)
-        except asyncio.CancelledError:
-            await exchange.leave()
-            raise
-        except Exception:
-            scope = exchange.scope
-            log.exception("%s: %s %s failed", exchange.request_id, scope["method"], scope["path"])
-            message = f"something broke here; it is in the server's log as {exchange.request_id}"
-            await exchange.fail(OpenMaaSError(message))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         fleet, ledger = self._pipeline.fleet, self._admission.ledger
@@ -172,6 +155,24 @@ class Server:
         return caller
 
 
+async def answer(exchange: Exchange, work: Awaitable[None]) -> None:
+    """Does the work; whatever comes of it, the client gets an answer and the ledger a row."""
+    try:
+        await work
+    except Abandoned:
+        await exchange.leave()  # nobody is there to read an answer
+    except OpenMaaSError as error:
+        await exchange.fail(error)
+    except asyncio.CancelledError:
+        await exchange.leave()
+        raise
+    except Exception:
+        scope = exchange.scope
+        log.exception("%s: %s %s failed", exchange.request_id, scope["method"], scope["path"])
+        message = f"something broke here; it is in the server's log as {exchange.request_id}"
+        await exchange.fail(OpenMaaSError(message))
+
+
 def _secret(exchange: Exchange) -> str:
     secret = exchange.headers.get(b"authorization", b"")
     if secret[:7].lower() == b"bearer ":
@@ -206,7 +207,11 @@ def _parameters(raw: bytes, endpoint: Endpoint) -> dict[str, str]:
     return dict(pairs)
 
 
-def _allowed(caller: Caller, endpoint: Endpoint) -> Caller:
+def allowed(caller: Caller, endpoint: Endpoint) -> Caller:
+    """
+    Raises:
+        PermissionDenied: its key's scopes are too small.
+    """
     if not caller.may(endpoint.scope or "inference"):
         has = ", ".join(sorted(caller.scopes))
         raise PermissionDenied(f"this key's scopes are {has}; it takes {endpoint.scope}")

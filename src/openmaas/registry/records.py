@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import Conflict, ModelNotFound, QuotaExhausted
-from openmaas.schema import PUBLIC, datasets, deployments, uploads, versions
+from openmaas.schema import PUBLIC, datasets, deployments, files, uploads, versions
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ class Records:
         return found[-1]
 
     def stored_bytes(self, tenant: str) -> int:
-        """What a tenant's versions, data sets and uploads take on disk."""
+        """What a tenant's versions, data sets, uploads and files take on disk."""
         with self._database.read() as connection:
             return stored(connection, tenant)
 
@@ -158,6 +158,7 @@ def stored(connection: sa.Connection, tenant: str) -> int:
             (versions.c.size, versions.c.tenant),
             (datasets.c.bytes, datasets.c.tenant),
             (uploads.c.size, uploads.c.tenant),
+            (files.c.bytes, files.c.tenant),
         )
     )
 

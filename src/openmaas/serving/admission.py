@@ -70,6 +70,7 @@ class Ticket:
     __slots__ = (
         "_account", "_admission", "_calls", "_entered", "_request", "_reserved",
         "_settled", "_started", "caller", "idempotency", "priority", "sticky", "task",
+        "tried",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +86,7 @@ class Ticket:
         self.priority: Priority = "interactive"
         self.idempotency: str | None = None
         self.sticky: str | None = None  # requests with the same one get the same version
+        self.tried = False  # its rows take the place of those that an earlier try may have left
         self._admission = admission
         self._request = request
         self._account = account
@@ -105,6 +107,11 @@ class Ticket:
         if len(self._calls) == 1:
             return f"{self._calls[0].model}@{self._calls[0].version}"
         return ", ".join(dict.fromkeys(f"{one.model}@{one.version}" for one in self._calls))
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is, or is being, written down."""
+        return self._settled
 
     @property
     def share(self) -> Share:
@@ -215,7 +222,7 @@ class Ticket:
         if not rows:
             return
         ledger = self._admission.ledger
-        durable = ledger.add(rows)
+        durable = ledger.add(rows, tried=self.tried)
         if outcome not in BILLED:
             return  # it bills nothing: there is nothing to be sure of before the answer
         try:

@@ -21,6 +21,7 @@ from openmaas.tenancy.tenants import DEFAULT
 
 POLL_SECONDS = 0.2
 TRUST_SECONDS = 0.6  # without a look at the database nothing remembered is believed longer
+ENVIRONMENT = "environment"  # the id of the key of ``OPENMAAS_ADMIN_KEY``
 REMEMBERED = 10_000  # keys, known and unknown, so that guessing cannot fill the memory
 
 
@@ -69,6 +70,7 @@ class Access:
         self._admin = digest(admin_key) if admin_key else None
         self._remembered: dict[str, Caller | None] = {}
         self._looking: dict[str, asyncio.Task[Caller | None]] = {}
+        self._hashes: dict[str, str] = {}  # of secrets, by their keys' ids: those never change
         self._seen = -1  # the number of changes as of the last look
         self._trusted = 0.0  # until when, on the monotonic clock
         self._forgotten = 0  # how often everything was
@@ -100,7 +102,24 @@ class Access:
         Raises:
             StorageUnavailable, StorageFull: the database is away.
         """
-        hashed = digest(secret)
+        return await self._holder(digest(secret))
+
+    async def of_key(self, key: str) -> Caller | None:
+        """Who holds the key of an id, for what is done in its name when nobody shows its secret;
+        None for an unknown, expired or revoked one.
+
+        Raises:
+            StorageUnavailable, StorageFull: the database is away.
+        """
+        hashed = self._admin if key == ENVIRONMENT else self._hashes.get(key)
+        if hashed is None and key != ENVIRONMENT:
+            loop = asyncio.get_running_loop()
+            hashed = await loop.run_in_executor(self._thread, self._hash, key)
+            if hashed is not None and len(self._hashes) < REMEMBERED:
+                self._hashes[key] = hashed
+        return None if hashed is None else await self._holder(hashed)
+
+    async def _holder(self, hashed: str) -> Caller | None:
         if time.monotonic() < self._trusted and hashed in self._remembered:
             return _unexpired(self._remembered[hashed])
         # Many requests of one key arrive together: one look-up serves them all.
@@ -155,6 +174,10 @@ class Access:
             self._changed()
         return number
 
+    def _hash(self, key: str) -> str | None:
+        with self._database.read() as connection:
+            return connection.execute(sa.select(keys.c.hash).where(keys.c.id == key)).scalar()
+
     def _find(self, hashed: str) -> Caller | None:
         query = (
             sa.select(
@@ -197,7 +220,7 @@ class Access:
         with self._database.read() as connection:
             row = connection.execute(query).one()
         quotas = (quota(row.quota), quota(row.of_project), Quota())
-        return Caller(key="environment", weight=row.weight, quotas=quotas)
+        return Caller(key=ENVIRONMENT, weight=row.weight, quotas=quotas)
 
 
 def _unexpired(caller: Caller | None) -> Caller | None:
