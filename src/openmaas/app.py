@@ -24,6 +24,7 @@ from openmaas.errors import ConfigurationError
 from openmaas.gateway import (
     batches,
     datasets,
+    deployments,
     files,
     huggingface,
     kserve,
@@ -121,6 +122,7 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += kserve.endpoints()
     table += tasks.endpoints()
     table += huggingface.endpoints()
+    table += deployments.endpoints(store.records, store.artifacts)
     table += tenants.endpoints(store.tenants, store.keys)
     table += usage.endpoints(store.database, store.prices, meters, settings.currency)
     table += trains

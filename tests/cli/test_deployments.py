@@ -53,9 +53,14 @@ def test_a_new_version_replaces_the_old_one(data: Path) -> None:
         assert predict(server)["model_version"] == "1"
         cli(data, "deploy", "digits")
         server.wait_until(lambda: predict(server)["model_version"] == "2", 10)
-        old_is_gone = "the old worker has ended"
+        assert "before: version 1" in cli(data, "status")
+        assert "version 1 100 %" in cli(data, "rollback", "digits")
+        assert predict(server)["model_version"] == "1"
+        assert predict(server, "digits@1")["model_version"] == "1"
+        # what was taken back is deployed no more
         server.wait_until(lambda: len(server.workers()) == 1, 10)
-        assert " ready " in line_of("digits", cli(data, "status")), old_is_gone
+        assert " ready " in line_of("digits", cli(data, "status"))
+        cli(data, "models", "remove", "digits", "--version", "2")
 
 
 def test_an_option_that_the_runtime_does_not_know(data: Path) -> None:

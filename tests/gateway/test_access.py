@@ -105,6 +105,17 @@ TABLE = {
             "save_checkpoint", "load_checkpoint", "publish", "resume",
         )
     },
+    ("GET", "/v1/deployments"): Route("manage"),
+    ("POST", "/v1/deployments"): Route("manage", {"model": "MODEL"}),
+    ("DELETE", "/v1/deployments/{model}"): Route("manage"),
+    ("DELETE", "/v1/models/{model}/versions/{version}"): Route("manage"),
+    ("GET", "/v1/models/{model}/aliases"): Route("manage"),
+    ("GET", "/v1/models/{model}/aliases/{alias}"): Route("manage"),
+    ("PUT", "/v1/models/{model}/aliases/{alias}"): Route(
+        "manage", {"targets": [{"version": 1}], "wait": 0}
+    ),
+    ("POST", "/v1/models/{model}/aliases/{alias}/rollback"): Route("manage", {"wait": 0}),
+    ("DELETE", "/v1/models/{model}/aliases/{alias}"): Route("manage"),
     ("GET", "/v1/quota"): Route("inference"),
     ("GET", "/v1/prices"): Route("inference"),
     ("POST", "/v1/prices"): Route("admin", {"model": "x", "rates": {}}),
@@ -176,7 +187,7 @@ def ask(
     given = {"model": "echo", "version": "1", "task": "summarization", "tenant": "default",
              "project": "default", "key": "key_0", "month": "2026-11", "upload": "up_0",
              "dataset": "ds_0", "session": "session_0", "job": "job_0", "file": "file-0",
-             "batch": "batch_0"} | names  # fmt: skip
+             "batch": "batch_0", "alias": "live"} | names  # fmt: skip
     url = re.sub(r"{(\w+)}", lambda match: given[match[1]], path)
     body = TABLE[route].body
     if isinstance(body, dict) and "model" in body:

@@ -19,6 +19,7 @@ from openmaas.cli import (
     keys,
     models,
     predict,
+    rollouts,
     serve,
     tasks,
     tenants,
@@ -43,6 +44,7 @@ TENANCY, CLIENT, TRAINING = "Who may use it", "Talking to a server", "Training o
 
 serve.register(app, SERVER)
 deployments.register(app, SERVER)
+rollouts.register(app, SERVER)
 diagnosis.register(app, SERVER)
 app.add_typer(models.app, name="models", rich_help_panel=REGISTRY)
 app.add_typer(tenants.tenants, name="tenants", rich_help_panel=TENANCY)

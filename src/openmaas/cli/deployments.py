@@ -11,13 +11,14 @@ import typer
 
 from openmaas.cli import folder
 from openmaas.cli.folder import ConfigFile, DataDir
-from openmaas.cli.screen import PUBLIC, err, pairs, say, size, table
-from openmaas.errors import EngineFailed
+from openmaas.cli.rollouts import MaxErrors, MaxSlowdown, bounds, point_and_report, told
+from openmaas.cli.screen import PUBLIC, duration, err, pairs, say, size, table
+from openmaas.errors import ConfigurationError, EngineFailed
 
 if TYPE_CHECKING:
     from openmaas.app import Store
     from openmaas.config import Settings
-    from openmaas.registry.deployments import Deployed
+    from openmaas.registry.deployments import Deployed, Replicas
 
 POLL_SECONDS = 0.1
 SETTLED = ("ready", "broken", "asleep")
@@ -31,6 +32,9 @@ class _How(TypedDict, total=False):
     version: int | None
     runtime: str | None
     options: dict[str, Any] | None
+    replicas: Replicas | None
+    idle_seconds: float | None
+    live: bool
     tenant: str
 
 
@@ -44,7 +48,9 @@ DEPLOY_EXAMPLES = """[bold]Examples[/]
 
 openmaas deploy smollm2-135m
 
-openmaas deploy digits --version 2 --option batch_max_requests=64
+openmaas deploy digits --version 2 --canary 10 --max-errors 0.05
+
+openmaas deploy digits --min-replicas 1 --option batch_max_requests=64
 
 Options differ from runtime to runtime: see docs/operate.md."""
 
@@ -56,6 +62,19 @@ def deploy(
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the runtime; repeatable.")
     ] = None,
+    canary: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", help="Of the calls for it; the rest stays where it is."),
+    ] = None,
+    max_errors: MaxErrors = None,
+    max_slowdown: MaxSlowdown = None,
+    min_replicas: Annotated[
+        int, typer.Option(help="Workers that stay loaded; 0: it leaves memory when it is idle.")
+    ] = 0,
+    max_replicas: Annotated[int, typer.Option(help="Workers, when there is much to do.")] = 1,
+    idle: Annotated[
+        str | None, typer.Option(help="Leave memory after so long without a call: 90s, 15m.")
+    ] = None,
     tenant: Owner = PUBLIC,
     data_dir: DataDir = None,
     config: ConfigFile = None,
@@ -64,6 +83,12 @@ def deploy(
 
     A version that is served already goes on answering until the new one is loaded.
     """
+    from openmaas.registry.deployments import LIVE, MOST_REPLICAS, Replicas, Target
+
+    if not 0 <= min_replicas <= max_replicas <= MOST_REPLICAS or not max_replicas:
+        raise ConfigurationError(
+            f"--min-replicas and --max-replicas: from 0 and 1 to {MOST_REPLICAS}, in that order"
+        )
     chosen = folder.settings(config, data_dir=data_dir)
     store = folder.open_folder(chosen)
     deploy_and_report(
@@ -73,8 +98,21 @@ def deploy(
         version=version,
         runtime=runtime,
         options=pairs(option or [], "--option"),
+        replicas=Replicas(min=min_replicas, max=max_replicas),
+        idle_seconds=None if idle is None else float(duration(idle)),
+        live=canary is None,
         tenant=tenant,
     )
+    if canary is not None:
+        live = [one for one in store.deployments.aliases(model, tenant) if one.alias == LIVE]
+        if not live:
+            raise ConfigurationError(f"{model} is not deployed yet: deploy it without --canary")
+        if not 0 < canary < 100:
+            raise ConfigurationError("--canary: more than 0 and less than 100 percent")
+        number = store.records.version(model, version, tenant).version
+        targets = [Target(live[0].main, 100 - canary), Target(number, canary)]
+        limits = bounds(max_errors, max_slowdown)
+        point_and_report(chosen, store, (tenant, model, LIVE), targets, bounds=limits)
     say_when(chosen)
 
 
@@ -126,20 +164,28 @@ def _settled(store: Store, wanted: Deployed, seconds: float) -> Deployed | None:
         time.sleep(POLL_SECONDS)
 
 
-UNDEPLOY_EXAMPLES = "[bold]Example[/]\n\nopenmaas undeploy digits"
+UNDEPLOY_EXAMPLES = """[bold]Examples[/]
+
+openmaas undeploy digits
+
+openmaas undeploy digits --version 1"""
 
 
 def undeploy(
     model: Annotated[str, typer.Argument(help="As `openmaas status` names it.")],
+    version: Annotated[
+        int | None, typer.Option(help="One to which no traffic goes. [dim]\\[all of them][/]")
+    ] = None,
     tenant: Owner = PUBLIC,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Takes a model down, after its requests in flight; its versions stay on this machine."""
     folder.open_folder(folder.settings(config, data_dir=data_dir)).deployments.undeploy(
-        model, folder.me(), tenant
+        model, folder.me(), tenant, version
     )
-    say(f"{model} is no longer served")
+    what = model if version is None else f"{model} version {version}"
+    say(f"{what} is no longer served")
 
 
 STATUS_EXAMPLES = "[bold]Example[/]\n\nopenmaas status"
@@ -147,8 +193,11 @@ STATUS_EXAMPLES = "[bold]Example[/]\n\nopenmaas status"
 
 def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Shows what is deployed, on what and why, and how it does."""
+    from openmaas.registry.deployments import LIVE
+    from openmaas.serving.residency import SHARE, machine_memory
+
     chosen = folder.settings(config, data_dir=data_dir)
-    deployed = folder.open_folder(chosen).deployments.all()
+    deployed, aliases = folder.open_folder(chosen).deployments.everything()
     server = folder.running(chosen.data_path)
     if server is None:
         say("No server runs over this data folder. Start one with: openmaas serve", "yellow")
@@ -164,8 +213,16 @@ def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
         right=("version", "pid", "memory", "restarts"),
     )
     for one in deployed:
-        if live and one.detail and one.state != "ready":
+        if live and one.detail and one.state not in ("ready", "asleep"):
             say(f"{one.label}: {one.detail}", "red" if one.state == "broken" else "yellow")
+    for alias in aliases:
+        plain = alias.alias == LIVE and len(alias.targets) == 1
+        if not plain or alias.pending or alias.previous or alias.shadow or alias.detail:
+            say(told(alias))
+    if server is not None:
+        budget = chosen.memory_budget or int(SHARE * machine_memory())
+        pids = [pid for one in deployed for pid in one.workers]
+        say(f"Models take {_memory(pids) or size(0)} of {size(budget)} (memory_budget)")
 
 
 def _row(one: Deployed, live: bool) -> list[str]:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from openmaas.client.connection import Connection
 from openmaas.client.datasets import Datasets
+from openmaas.client.deployments import Deployments
 from openmaas.client.errors import ApiError
 from openmaas.client.forms import (
     Classification,
@@ -51,6 +52,7 @@ class Client:
         self.url = url.rstrip("/")
         self._http = Connection(self.url, api_key, timeout)
         self.tenants = Tenants(self._http)
+        self.deployments = Deployments(self._http)
         self.datasets = Datasets(self._http)
         self.training = Training(self._http, self.datasets)
         self.sessions = Sessions(

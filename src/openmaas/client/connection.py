@@ -38,6 +38,10 @@ class Connection:
         with connected(self._url):
             return _json(self._http.patch(path, json=body))
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        with connected(self._url):
+            return _json(self._http.put(path, json=body))
+
     def send_piece(self, path: str, piece: bytes, offset: int) -> int:
         """Sends a piece of an upload; where the next begins."""
         headers = {"Content-Type": "application/octet-stream", "Upload-Offset": str(offset)}

@@ -93,7 +93,7 @@ class Deployment:
         self.memory = memory  # of one worker, the most that was seen
         self.load_seconds = 0.0
         self.loads = 0  # workers that were started
-        self.restarts = 0
+        self._restarts = 0  # of replicas that are gone
         self._tallies: dict[str, Tally] = {}  # by caller's tenant
         self._placement = placement
         self._residency = residency
@@ -195,6 +195,11 @@ class Deployment:
             seconds = time.monotonic() - min(one.since for one in self.replicas)
             return f"{self.model} is {self.state}, {seconds:.0f}{took} s"
         return f"{len(self._queue)} calls wait for {self.model}"
+
+    @property
+    def restarts(self) -> int:
+        """Workers that died."""
+        return self._restarts + sum(one.restarts for one in self.replicas)
 
     @property
     def waiting(self) -> int:
@@ -306,6 +311,7 @@ class Deployment:
 
     def _end(self, replica: Replica) -> None:
         self.leaving.append(replica)
+        self._restarts += replica.restarts
         if self._prefixes is not None:
             self._prefixes.forget(replica)
 
@@ -405,8 +411,6 @@ class Deployment:
             self.load_seconds = replica.load_seconds
             self.last_used = time.monotonic()
             self._residency.freed()  # what it takes is known now
-        elif replica.state == "restarting":
-            self.restarts += 1
         self._update(replica.detail)
         if self.state == "broken":
             self._fail_waiting(self._down())

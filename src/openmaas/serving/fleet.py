@@ -89,6 +89,7 @@ class Fleet:
         self._mirrors: dict[tuple[str, str, str, Shadow], Mirror] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._unreported: dict[Name, Deployment] = {}
+        self._restarts: dict[Name, int] = {}  # that telemetry was told of
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -108,7 +109,7 @@ class Fleet:
             deployment = self._serving.get((owner, model, int(which)))
             return None if deployment is None else Found(deployment, None)
         routes = self._routes.get((owner, model))
-        route = None if routes is None else routes.get(which or LIVE)
+        route = None if routes is None else routes.get(LIVE if which is None else which)
         if route is None:
             return None
         deployment = self._serving.get((owner, model, route.choose(key)))
@@ -426,8 +427,9 @@ class Fleet:
             self._unreported[name] = deployment
         if deployment.state == "ready":
             deployment.wanted = False
-        elif deployment.state == "restarting" and deployment.restarts:
+        for _ in range(deployment.restarts - self._restarts.get(name, 0)):
             self._telemetry.restarted(deployment.label)
+        self._restarts[name] = deployment.restarts
 
     async def _report(self) -> None:
         noted, self._unreported = self._unreported, {}

@@ -203,7 +203,7 @@ class Replica:
         self.load_seconds = time.monotonic() - self.since
         self.worker = worker
         self.info = first.info
-        self._beat = None
+        self._beat = time.monotonic(), 0.0
         self._set("ready", "")
         try:
             # Shielded: when this task is cancelled to stop the worker, the worker still runs.
