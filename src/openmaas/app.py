@@ -106,7 +106,7 @@ def build_server(settings: Settings, store: Store) -> Server:
         store.deployments,
         store.artifacts,
         LocalPlacement(settings.data_path / "run"),
-        Residency(settings.memory_budget or int(SHARE * machine_memory())),
+        Residency(memory_budget(settings)),
         settings.limits,
         telemetry,
         order=settings.fairness,
@@ -201,6 +201,11 @@ def _training(
     table += training.endpoints(jobs, supervisor, publisher, uploads)
     table += sessions.endpoints(opened)
     return table, [reader, supervisor, opened]
+
+
+def memory_budget(settings: Settings) -> int:
+    """Bytes that models may take."""
+    return settings.memory_budget or int(SHARE * machine_memory())
 
 
 def serve(settings: Settings, store: Store, listening: Callable[[str], None]) -> None:

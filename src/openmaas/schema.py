@@ -185,6 +185,7 @@ deployments = sa.Table(
     # what it learnt
     sa.Column("memory", sa.BigInteger, nullable=False),  # most bytes of one worker; 0: unknown
     sa.Column("load_seconds", sa.Float, nullable=False),  # of one worker, the last time
+    sa.Column("info", sa.JSON(none_as_null=True)),  # inference.ModelInfo; null: never loaded
 )
 
 aliases = sa.Table(

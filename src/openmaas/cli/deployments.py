@@ -194,7 +194,6 @@ STATUS_EXAMPLES = "[bold]Example[/]\n\nopenmaas status"
 def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Shows what is deployed, on what and why, and how it does."""
     from openmaas.registry.deployments import LIVE
-    from openmaas.serving.residency import SHARE, machine_memory
 
     chosen = folder.settings(config, data_dir=data_dir)
     deployed, aliases = folder.open_folder(chosen).deployments.everything()
@@ -220,9 +219,9 @@ def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
         if not plain or alias.pending or alias.previous or alias.shadow or alias.detail:
             say(told(alias))
     if server is not None:
-        budget = chosen.memory_budget or int(SHARE * machine_memory())
         pids = [pid for one in deployed for pid in one.workers]
-        say(f"Models take {_memory(pids) or size(0)} of {size(budget)} (memory_budget)")
+        budget = size(server.memory_budget)
+        say(f"Models take {_memory(pids) or size(0)} of {budget} (memory_budget)")
 
 
 def _row(one: Deployed, live: bool) -> list[str]:

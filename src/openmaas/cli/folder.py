@@ -77,6 +77,7 @@ class Running(msgspec.Struct, frozen=True):
 
     pid: int
     url: str
+    memory_budget: int = 0  # bytes, for models
 
 
 def _lock_file(folder: Path) -> Path:
@@ -102,9 +103,10 @@ class Hold:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def announce(self, url: str) -> None:
+    def announce(self, url: str, memory_budget: int) -> None:
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, msgspec.json.encode(Running(os.getpid(), url)), 0)
+        told = Running(os.getpid(), url, memory_budget)
+        os.pwrite(self._descriptor, msgspec.json.encode(told), 0)
 
 
 @contextmanager

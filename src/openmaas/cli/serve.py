@@ -50,11 +50,13 @@ def serve(
     """Serves what is deployed, until Ctrl-C; requests in flight then finish first."""
     chosen = folder.settings(config, host=host, port=port, data_dir=data_dir)
     store = folder.open_folder(chosen)
+    from openmaas.app import memory_budget
+
     with folder.hold(chosen.data_path) as hold:
         secret = _first_key(chosen, store)
 
         def listening(url: str) -> None:
-            hold.announce(url)
+            hold.announce(url, memory_budget(chosen))
             _greet(url, secret, store)
             threading.Thread(target=_tell, args=[store], daemon=True).start()
 

@@ -44,6 +44,7 @@ T = TypeVar("T")
 JSON = b"application/json"
 DONE = b"data: [DONE]\n\n"
 PING_SECONDS = 15.0
+PROGRESS_SECONDS = 2.0  # between words on a model that a stream waits for
 WATCH_AFTER_SECONDS = 0.1
 
 
@@ -357,10 +358,16 @@ class Exchange:
     async def _cancel_when_gone(self, call: Call, *, ping: bool = False) -> None:
         gone = asyncio.ensure_future(self.disconnected())
         try:
-            while not (await asyncio.wait({gone}, timeout=PING_SECONDS))[0]:
-                if ping and time.monotonic() - self._last_sent >= PING_SECONDS:
+            while True:
+                waits = ping and call.dispatched is None and call.progress is not None
+                every = PROGRESS_SECONDS if waits else PING_SECONDS
+                if (await asyncio.wait({gone}, timeout=every))[0]:
+                    break
+                if ping and time.monotonic() - self._last_sent >= every:
                     await self.start_events()
-                    await self.send_events(b": ping\n\n")
+                    waits = call.dispatched is None and call.progress is not None
+                    words = call.progress() if waits and call.progress else "ping"
+                    await self.send_events(f": {words}\n\n".encode())
             call.cancel()
         finally:
             gone.cancel()

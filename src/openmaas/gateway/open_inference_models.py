@@ -144,7 +144,7 @@ async def live(exchange: Exchange) -> None:
 
 async def ready(exchange: Exchange) -> None:
     fleet = exchange.pipeline.fleet.everything()
-    if any(one.info is None and one.state in COMING for one in fleet):
+    if any(not one.was_ready and one.state in COMING for one in fleet):
         raise Overloaded("models are still loading", retry_after=1)
     await exchange.respond_json(Ready(True))
 

@@ -28,7 +28,7 @@ def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> l
         fleet = exchange.pipeline.fleet.everything()
         seen = exchange.pipeline.fleet.seen_by(PUBLIC)
         states: dict[str, str] = {one.model: one.state for one in seen}
-        loading = any(one.info is None and one.state in COMING for one in fleet)
+        loading = any(not one.was_ready and one.state in COMING for one in fleet)
         answer = Health("loading" if loading else "ok", __version__, states)
         await exchange.respond_json(answer, status=503 if loading else 200)
 

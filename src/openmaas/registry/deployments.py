@@ -55,6 +55,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     memory: int = 0
     load_seconds: float = 0.0
+    info: Any = None  # what it said of itself when it was loaded, as the gateway keeps it
     tenant: str = PUBLIC
 
     @property
@@ -123,7 +124,9 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
 
 _DEPLOYED = [deployments.c[name] for name in Deployed.__struct_fields__]
 _ALIAS = [aliases.c[name] for name in Alias.__struct_fields__]
-_SEEN = ("state", "detail", "gateway_pid", "workers", "restarts", "memory", "load_seconds")
+_SEEN = (
+    "state", "detail", "gateway_pid", "workers", "restarts", "memory", "load_seconds", "info",
+)  # fmt: skip
 
 
 class Deployments:
@@ -192,6 +195,7 @@ class Deployments:
                 idle_seconds=idle_seconds,
                 memory=0 if old is None else old["memory"],
                 load_seconds=0.0 if old is None else old["load_seconds"],
+                info=None if old is None or old["runtime"] != runtime else old["info"],
                 tenant=tenant,
             )
             connection.execute(deployments.delete().where(which))

@@ -24,8 +24,8 @@ class Call:
     __slots__ = (
         "_copied", "_done", "_events", "_finish", "_waiter", "answered", "charged", "copy",
         "deadline", "delivered", "dispatched", "expected", "first_event", "id", "left_queue",
-        "model", "request", "seconds", "share", "started", "tokens_in", "tokens_out", "usage",
-        "version",
+        "model", "progress", "request", "seconds", "share", "started", "tokens_in", "tokens_out",
+        "usage", "version",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,7 @@ class Call:
         self.dispatched: float | None = None  # when it was sent to the worker
         # told once: it has a place in the worker or needs none any more
         self.left_queue: Callable[[], None] | None = None
+        self.progress: Callable[[], str] | None = None  # while it waits: for what, in words
         self.copy: asyncio.Future[list[Event]] | None = None  # gets all events, when it is over
         self.seconds = 0.0  # that it took, once it is over
         # what the fair queue counts: service so far, an estimate of the input until it is known,

@@ -93,6 +93,7 @@ class Deployment:
         self.memory = memory  # of one worker, the most that was seen
         self.load_seconds = 0.0
         self.loads = 0  # workers that were started
+        self.was_ready = False  # since the server started
         self._restarts = 0  # of replicas that are gone
         self._tallies: dict[str, Tally] = {}  # by caller's tenant
         self._placement = placement
@@ -175,6 +176,7 @@ class Deployment:
         replica = None if self._queue else self._for(call)
         if replica is None:
             self._queue.push(call)
+            call.progress = self.progress
             self.wake()
             self.freed()  # what waits before it may be of the batch lane, which is held back
         else:
@@ -262,8 +264,9 @@ class Deployment:
     def resident(self) -> int:
         """Bytes that its workers take now, the ones that are ending too."""
         total = sum(one.memory() for one in (*self.replicas, *self.leaving))
-        peak = max((one.peak for one in self.replicas), default=0)
-        self.memory = max(self.memory, peak)
+        # One that is loading has not taken yet what it will.
+        peaks = (one.peak for one in self.replicas if one.state == "ready")
+        self.memory = max(self.memory, max(peaks, default=0))
         return total
 
     def sleep(self, detail: str = "") -> None:
@@ -408,6 +411,7 @@ class Deployment:
             return
         if replica.state == "ready":
             self.info = replica.info
+            self.was_ready = True
             self.load_seconds = replica.load_seconds
             self.last_used = time.monotonic()
             self._residency.freed()  # what it takes is known now

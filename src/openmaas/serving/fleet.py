@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ import msgspec
 from openmaas.audit import By
 from openmaas.config import Limits
 from openmaas.errors import Conflict, ModelNotFound, OpenMaaSError
+from openmaas.inference import ModelInfo
 from openmaas.placement.base import Placement, WorkerSpec
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import (
@@ -276,6 +278,8 @@ class Fleet:
         """Drains and ends every deployment."""
         if self._task is not None:
             self._task.cancel()
+        with contextlib.suppress(OpenMaaSError):
+            await self._report()  # as it is now it is to be again
         everything = [*self._serving.values(), *self._coming.values()]
         stops = [one.stop(self._limits.drain_seconds) for one in everything]
         await asyncio.gather(*stops, *self._leaving)
@@ -399,6 +403,8 @@ class Fleet:
             changed=self._note,
         )
         new.load_seconds = want.load_seconds
+        with contextlib.suppress(msgspec.ValidationError):  # another release wrote it
+            new.info = msgspec.convert(want.info, ModelInfo) if want.info else None
         self._wanted[want.name] = want
         if before is not None:
             self._retire(self._coming.get(want.name))
@@ -449,6 +455,7 @@ class Fleet:
                 restarts=deployment.restarts,
                 memory=deployment.memory,
                 load_seconds=deployment.load_seconds,
+                info=msgspec.to_builtins(deployment.info),
             )
             await asyncio.to_thread(self._deployments.report, seen)
 

@@ -108,12 +108,14 @@ class Residency:
                 log.exception("cannot look after memory; trying again")
 
     def _look(self) -> None:
-        taken = self.taken()
-        if taken > self.budget:
-            self._shrink(taken)
+        resident = sum(one.resident() for one in self._all)
+        if resident > self.budget:
+            self._shrink(resident)
         for deployment, since in list(self._asking.items()):
             need = deployment.footprint
             others = sum(self._of(one) for one in self._all if one.pinned and one is not deployment)
+            if not deployment.memory:  # a guess refuses nobody
+                need = max(deployment.size, min(need, self.budget - others))
             if need + others > self.budget:
                 del self._asking[deployment]
                 deployment.refuse(self._never(deployment, need, others))
@@ -160,7 +162,7 @@ class Residency:
         """The workers have grown beyond the budget."""
         for one in self._by_worth():
             if one.idle and taken > self.budget:
-                taken -= self._of(one)
+                taken -= one.resident()
                 self.evictions += 1
                 log.info("%s leaves memory: the budget is exceeded", one.label)
                 one.sleep("the memory budget was exceeded")
@@ -179,7 +181,8 @@ class Residency:
         coming = sum(replica.state != "ready" for replica in one.replicas)
         if not coming:
             return resident
-        known = sum(max(replica.memory(), one.footprint) for replica in one.replicas)
+        each = min(one.footprint, self.budget)
+        known = sum(max(replica.memory(), each) for replica in one.replicas)
         return max(resident, known + sum(replica.memory() for replica in one.leaving))
 
     def _never(self, one: Deployment, need: int, others: int) -> InsufficientMemory:

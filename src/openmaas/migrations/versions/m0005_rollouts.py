@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("restarts", sa.Integer, nullable=False),
         sa.Column("memory", sa.BigInteger, nullable=False),
         sa.Column("load_seconds", sa.Float, nullable=False),
+        sa.Column("info", sa.JSON(none_as_null=True)),
         sa.PrimaryKeyConstraint("tenant", "model", "version", name="deployments_3_pkey"),
     )
     aliases = op.create_table(
@@ -54,6 +55,7 @@ def upgrade() -> None:
     if rows:
         more = {
             "min_replicas": 0, "max_replicas": 1, "workers": [], "memory": 0, "load_seconds": 0.0,
+            "info": None,
         }  # fmt: skip
         op.bulk_insert(deployments, [{**row, **more} for row in rows])
         op.bulk_insert(aliases, [_live(row) for row in rows])
