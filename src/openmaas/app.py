@@ -40,6 +40,7 @@ from openmaas.gateway import (
 )
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.inside import Inside
+from openmaas.gateway.protocol import Protocol
 from openmaas.gateway.server import Server, Service
 from openmaas.placement.local import LocalPlacement
 from openmaas.registry.artifacts import ArtifactStore
@@ -223,7 +224,7 @@ def serve(settings: Settings, store: Store, listening: Callable[[str], None]) ->
     config = uvicorn.Config(
         server,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -33,10 +34,14 @@ def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> l
         await exchange.respond_json(answer, status=503 if loading else 200)
 
     async def metrics(exchange: Exchange) -> None:
+        running, waiting = Counter[str](), Counter[str]()
         for one in exchange.pipeline.fleet.everything():
             calls = list(one.calls.values())
-            waiting = sum(call.first_event is None for call in calls)
-            telemetry.in_flight(one.label, len(calls) - waiting, waiting)
+            without = sum(call.first_event is None for call in calls)
+            running[one.label] += len(calls) - without
+            waiting[one.label] += without
+        for label, count in running.items():
+            telemetry.in_flight(label, count, waiting[label])
         await exchange.respond(telemetry.text(), content_type=telemetry.content_type.encode())
 
     async def openapi(exchange: Exchange) -> None:
