@@ -33,7 +33,7 @@ fi
 endef
 
 .PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks eval-training \
-  soak-kill soak-metering soak-isolation soak-flood lock clean
+  soak-kill soak-metering soak-isolation soak-flood soak-batches lock clean
 
 help: ## says what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 24
@@ -90,6 +90,10 @@ soak-isolation: .venv/.all ## ten thousand requests of tenants beside each other
 
 soak-flood: .venv/.all ## how long others wait beside a tenant that floods; prints the ratio
 	@FLOOD_SECONDS=20 $(BIN)/python -m pytest tests/faults/test_flooding_tenants.py -k twice $(ARGS)
+
+soak-batches: .venv/.all ## batches of two thousand lines, answered and billed once each, whatever dies; on both databases
+	$(call need_postgres)
+	@LINES=2000 KILLS=20 $(BIN)/python -m pytest tests/faults/test_batches.py $(ARGS)
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
 	$(COMPILE) --all-build-deps --extra dev --extra train --extra tensorflow -o requirements-dev.txt pyproject.toml

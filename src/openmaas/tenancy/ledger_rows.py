@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from openmaas.schema import usage, usage_days
 
 DAY_MS = 86_400_000
+_DIMENSIONS = list(usage_days.primary_key.columns)
 
 
 class Row(NamedTuple):
@@ -47,7 +48,7 @@ class Statements:
     def __init__(self, dialect: str) -> None:
         self._mark = "?" if dialect == "sqlite" else "%s"
         self._columns = ", ".join(f'"{name}"' for name in Row._fields)
-        dimensions = [column.name for column in usage_days.primary_key.columns]
+        dimensions = [column.name for column in _DIMENSIONS]
         self._sums = [c.name for c in usage_days.columns if c.name not in dimensions]
         self._day_columns = ", ".join(f'"{name}"' for name in (*dimensions, *self._sums))
         added = ", ".join(f'"{n}" = usage_days."{n}" + excluded."{n}"' for n in self._sums)
@@ -65,6 +66,15 @@ class Statements:
         self._insert(connection, "usage", self._columns, rows, "")
         days = [(*at, *values) for at, values in sums.items() if any(values)]
         self._insert(connection, "usage_days", self._day_columns, days, self._conflict)
+        if again:
+            self._forget(connection, [at for at, values in sums.items() if min(values) < 0])
+
+    def _forget(self, connection: sa.Connection, days: list[tuple[object, ...]]) -> None:
+        """Removes sums of which nothing is left."""
+        nothing = [usage_days.c[name] == 0 for name in self._sums]
+        for at in days:
+            same = [column == value for column, value in zip(_DIMENSIONS, at, strict=True)]
+            connection.execute(usage_days.delete().where(*same, *nothing))
 
     def _insert(
         self,
