@@ -207,10 +207,11 @@ def blocks(language: str, page: str = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-SHELL = [block for page in (README, DOCS["training.md"]) for block in blocks("sh", page)
-         if "make serve" not in block]  # fmt: skip
+SHELL = [block for page in (README, DOCS["api.md"], DOCS["training.md"])
+         for block in blocks("sh", page) if "make serve" not in block]  # fmt: skip
 SHELL = list(dict.fromkeys(SHELL))  # what both tell of is run once
-PROGRAMS = [*blocks("python"), *(one for one in blocks("python", DOCS["training.md"])
+PROGRAMS = [*blocks("python"), *(one for page in ("api.md", "training.md")
+                                 for one in blocks("python", DOCS[page])
                                  if one.startswith("import"))]  # fmt: skip
 
 

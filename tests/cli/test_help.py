@@ -47,6 +47,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
         *[("keys", name) for name in ("create", "list", "quota", "rotate", "revoke")],
         *[("tenants", name) for name in ("create", "list", "change", "close")],
         *[("projects", name) for name in ("create", "list", "quota", "close")],
+        *[("batch", name) for name in ("run", "list", "show", "cancel")],
         ("train",),
         *[("jobs", name) for name in ("list", "show", "watch", "pause", "resume", "cancel")],
         *[("datasets", name) for name in ("push", "list", "show", "remove")],

@@ -12,6 +12,7 @@ import typer
 
 from openmaas import __version__
 from openmaas.cli import (
+    batches,
     chat,
     datasets,
     deployments,
@@ -54,6 +55,7 @@ usage.register(app, TENANCY)
 chat.register(app, CLIENT)
 tasks.register(app, CLIENT)
 predict.register(app, CLIENT)
+batches.register(app, CLIENT)
 datasets.register(app, TRAINING)
 training.register(app, TRAINING)
 

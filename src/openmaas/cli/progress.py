@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openmaas.cli.screen import err, out, say, table
+
+if TYPE_CHECKING:
+    from openmaas.client import Batch
 
 
 class Bar:
@@ -43,6 +46,42 @@ class Bar:
             say(data["state"], "bold")
         elif kind == "message":
             say(data["text"], "yellow")
+
+
+class Lines:
+    """A live bar of a batch's lines on a terminal; a line for each status elsewhere."""
+
+    def __enter__(self) -> Callable[[Batch], None]:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+            TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=None)
+        self._said = ""
+        self._progress.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _tell(self, batch: Batch) -> None:
+        self._progress.update(
+            self._task,
+            description=batch.status.replace("_", " "),
+            total=batch.total or None,
+            completed=batch.completed + batch.failed,
+        )
+        if not err.is_terminal and batch.status != self._said:
+            self._said = batch.status
+            err.print(batch.status.replace("_", " "), soft_wrap=True)
 
 
 def far(progress: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from openmaas.client.batches import Batches, Files
 from openmaas.client.connection import Connection
 from openmaas.client.datasets import Datasets
 from openmaas.client.deployments import Deployments
@@ -55,6 +56,8 @@ class Client:
         self.deployments = Deployments(self._http)
         self.datasets = Datasets(self._http)
         self.training = Training(self._http, self.datasets)
+        self.files = Files(self._http)
+        self.batches = Batches(self._http, self.files)
         self.sessions = Sessions(
             self._http, lambda: Connection(self.url, api_key, timeout), self.training.network
         )

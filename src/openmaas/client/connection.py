@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -47,6 +47,11 @@ class Connection:
         headers = {"Content-Type": "application/octet-stream", "Upload-Offset": str(offset)}
         with connected(self._url):
             return int(_json(self._http.patch(path, content=piece, headers=headers))["received"])
+
+    def send_file(self, path: str, name: str, file: IO[bytes], fields: Mapping[str, str]) -> Any:
+        """Sends a form with a file, which is read as it is sent."""
+        with connected(self._url):
+            return _json(self._http.post(path, data=dict(fields), files={"file": (name, file)}))
 
     def delete(self, path: str) -> Any:
         with connected(self._url):

@@ -5,12 +5,14 @@ ClientError
 ├── StreamBroken      a stream ended without its end mark: what came is not the whole answer
 ├── DatasetFailed     what was uploaded could not be read as a data set
 ├── JobFailed         a training job failed or was cancelled
+├── BatchFailed       a batch's file is wrong; ``errors`` says where
 └── ApiError          the server answered with an error; ``status`` and ``message`` say which
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -34,6 +36,19 @@ class DatasetFailed(ClientError):
 
 class JobFailed(ClientError):
     pass
+
+
+class BatchFailed(ClientError):
+    """
+    Args:
+        errors: ``code``, ``message``, ``line`` and ``param`` of each.
+    """
+
+    def __init__(self, batch: str, errors: Sequence[Any]) -> None:
+        self.errors = list(errors)
+        first = self.errors[0] if self.errors else {"message": "it failed", "line": None}
+        where = "" if first["line"] is None else f"line {first['line']}: "
+        super().__init__(f"{batch}: {where}{first['message']}")
 
 
 class ApiError(ClientError):
