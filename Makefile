@@ -33,7 +33,7 @@ fi
 endef
 
 .PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks eval-training \
-  soak-kill soak-metering soak-isolation soak-flood soak-batches lock clean
+  soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches lock clean
 
 help: ## says what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 24
@@ -70,6 +70,9 @@ bench-tenancy: .venv/.all ## what keys, quotas, fair shares and the ledger cost,
 
 bench-training: .venv/.all ## jobs beside plain TensorFlow, sessions beside a loop of one's own
 	@for one in training sessions; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
+
+soak-promises: .venv/.all ## load, crashes, hangs and slow clients against what is promised; prints a table
+	@$(BIN)/python benchmarks/promises.py --kills 100 $(ARGS)
 
 eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes docs/quality.md
 	@$(BIN)/python benchmarks/eval_tasks.py $(ARGS)

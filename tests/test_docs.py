@@ -22,7 +22,7 @@ from openmaas.serving.batching import Batching
 from openmaas.serving.choice import CHOICES
 from openmaas.training.parameters import KINDS
 from tests.cli.test_help import commands
-from tests.processes import ServerProcess, cli
+from tests.processes import ServerProcess, cli, serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -108,7 +108,7 @@ def test_every_endpoint_is_told_of_with_its_scope(tmp_path: Path) -> None:
     told = {
         row[0].strip("`"): row[2]
         for row in rows("api.md")
-        if row[0].startswith(("`GET ", "`POST ", "`PATCH ", "`DELETE "))
+        if row[0].startswith(("`GET ", "`POST ", "`PUT ", "`PATCH ", "`DELETE "))
     }
     real = {f"{e.method} {e.path}": e.scope or "none" for e in server.endpoints}
     assert told == real
@@ -126,7 +126,11 @@ def test_every_error_that_a_client_meets_is_told_of_with_its_status() -> None:
 
 def test_every_limit_is_told_of_in_the_api() -> None:
     told = set(re.findall(r"`limits\.(\w+)`", DOCS["api.md"]))
-    assert told == set(Limits.__struct_fields__) - {"load_seconds", "drain_seconds"}
+    assert told == set(Limits.__struct_fields__) - {
+        "load_seconds",
+        "step_seconds",
+        "drain_seconds",
+    }
 
 
 # --- models ------------------------------------------------------------------------------
@@ -227,6 +231,18 @@ def test_the_programs_work(block: str, server: ServerProcess, tmp_path: Path) ->
     typed(block, [sys.executable, "-W", "error", "-c", block], server, tmp_path)
 
 
+def test_a_rollout_works_as_it_is_told(data: Path, tmp_path: Path) -> None:
+    cli(data, "deploy", "digits")
+    (shell,) = blocks("sh", DOCS["rollouts.md"])
+    (program,) = blocks("python", DOCS["rollouts.md"])
+    with serving(data) as running:
+        done = typed(shell, ["bash", "-euo", "pipefail", "-c", shell], running, tmp_path)
+        assert "digits@live → version 1 100 %" in done.stdout
+        assert "shadow: version 2" in done.stdout
+        assert "digits@next → version 2 100 %" in done.stdout
+        typed(program, [sys.executable, "-W", "error", "-c", program], running, tmp_path)
+
+
 def typed(
     block: str, command: list[str], server: ServerProcess, folder: Path
 ) -> subprocess.CompletedProcess[str]:
@@ -240,6 +256,7 @@ def typed(
         env=os.environ
         | {
             "PATH": f"{folder}:{os.environ['PATH']}",
+            "OPENMAAS_DATA_DIR": str(server.data),
             "OPENMAAS_URL": server.url,
             "OPENMAAS_API_KEY": server.key,
         },

@@ -21,7 +21,7 @@ State = Literal["loading", "ready", "restarting", "broken", "stopping"]
 
 log = logging.getLogger(__name__)
 
-HUNG_SECONDS = 5.0  # a worker that holds a request so long after its deadline is killed
+HUNG_SECONDS = 4.5  # a worker that holds a request so long after its deadline is killed
 CRASHES = 3  # so many in a minute with no good answer between opens the breaker …
 CRASH_WINDOW_SECONDS = 60.0
 BREAKER_SECONDS = 30.0  # … for so long
