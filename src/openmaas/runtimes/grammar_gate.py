@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import queue
 import select
 import struct
@@ -17,12 +18,16 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SECONDS = 1.0  # to compile a schema
+SECONDS = 1.5  # of a processor's time to compile a schema …
+MOST_SECONDS = 10.0  # … and in all, on a machine that has much else to do
 _START_SECONDS = 60.0  # to load the compiler
+_LOOK_SECONDS = 0.1  # between two looks at its use of a processor
+_TICKS = os.sysconf("SC_CLK_TCK")
 _REMEMBERED = 512  # verdicts
 
 
@@ -97,7 +102,8 @@ class GrammarGate:
         except BrokenPipeError:
             self._end()
             return self._compile(schema)
-        answer = _line(process, SECONDS)
+        began = _used(process.pid)
+        answer = _line(process, MOST_SECONDS, lambda: _used(process.pid) - began > SECONDS)
         if answer is None:
             log.warning("a schema took longer than %s s to compile", SECONDS)
             self._end()
@@ -131,15 +137,28 @@ class GrammarGate:
                         continue
 
 
-def _line(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """The next line; empty when the process has ended; None when time is up."""
+def _used(pid: int) -> float:
+    """Seconds of processors' time that a process has used."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _line(
+    process: subprocess.Popen[bytes], seconds: float, up: Callable[[], bool] = lambda: False
+) -> bytes | None:
+    """The next line; empty when the process has ended; None when time is up, or ``up()`` says so."""
     assert process.stdout is not None
     until = time.monotonic() + seconds
     line = b""
     while not line.endswith(b"\n"):
         left = until - time.monotonic()
-        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+        if left <= 0 or up():
             return None
+        if not select.select([process.stdout], [], [], min(left, _LOOK_SECONDS))[0]:
+            continue
         part = process.stdout.read1(64)  # type: ignore[attr-defined]
         if not part:
             return b""
