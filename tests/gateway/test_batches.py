@@ -338,6 +338,25 @@ def test_what_is_no_form(house: ServerProcess, headers: dict[str, str]) -> None:
     assert answer.status_code == 415
 
 
+def test_the_form_is_described_as_it_is(house: ServerProcess) -> None:
+    paths = house.client.get("/openapi.json").json()["paths"]
+    content = paths["/v1/files"]["post"]["requestBody"]["content"]
+    (schema,) = [one["schema"] for one in content.values()]
+    assert list(content) == ["multipart/form-data"]
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["file", "purpose"]
+    assert set(schema["properties"]) == {
+        "file", "purpose", "expires_after[anchor]", "expires_after[seconds]",
+    }  # fmt: skip
+    seconds = schema["properties"]["expires_after[seconds]"]
+    for value, status in ((seconds["minimum"], 200), (seconds["minimum"] - 1, 400),
+                          (seconds["maximum"], 200), (seconds["maximum"] + 1, 400)):  # fmt: skip
+        fields = {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(value)}
+        assert send(house.client, b"{}", **fields).status_code == status
+    answers = paths["/v1/files/{file}/content"]["get"]["responses"]
+    assert list(answers["200"]["content"]) == ["application/octet-stream"]
+
+
 def test_bounds_of_a_file(house: ServerProcess) -> None:
     client = house.client
     before = {one.name for one in (house.data / "files").iterdir()}
@@ -535,10 +554,9 @@ def test_batches_and_files_expire(data: Path) -> None:
 
 
 def test_a_batch_without_its_file_or_its_tenancy(data: Path) -> None:
-    deploy_echo(data)
-    deploy_echo(data, "slow", tokens_per_second=10)
+    deploy_echo(data, tokens_per_second=10)
     with serving(data) as server:
-        id = begin(server.client, [line(str(n), {"model": "slow"}) for n in range(40)])
+        id = begin(server.client, [line(str(n)) for n in range(200)])
         server.wait_until(lambda: look(server.client, id)["status"] == "in_progress", 20)
         file = look(server.client, id)["input_file_id"]
     (data / "files" / file).unlink()  # as in a data folder that was restored without it

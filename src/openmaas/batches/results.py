@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from openmaas.batches.files import LINES
-from openmaas.batches.lines import number_of
+from openmaas.batches.lines import number_of, rested
 from openmaas.batches.records import Tokens
 from openmaas.errors import StorageFull
 from openmaas.registry.artifacts import disk_errors
@@ -100,7 +100,7 @@ class Results:
         """What is there, up to the first line that is not whole."""
         decode = msgspec.json.Decoder(_Answer).decode
         with self._path.open("rb") as file:
-            for raw in file:
+            for raw in rested(file):
                 try:
                     if not raw.endswith(b"\n"):
                         return

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from msgspec import Struct
 
@@ -20,7 +19,7 @@ from openmaas.batches.files import (
     Order,
     checked_name,
 )
-from openmaas.errors import InvalidRequest
+from openmaas.errors import InvalidRequest, NotFound
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.form import Form
@@ -119,8 +118,12 @@ class Routes:
 
     async def content(self, exchange: Exchange) -> None:
         file = await self._file(exchange)
+        try:
+            opened = await asyncio.to_thread(self._files.path(file.id).open, "rb")
+        except FileNotFoundError:  # removed at this very moment
+            raise NotFound(f"no file {file.id!r}") from None
         await exchange.respond_pieces(
-            _read(self._files.path(file.id)),
+            _read(opened),
             content_type=b"application/octet-stream",
             headers=[(b"content-length", str(file.bytes).encode())],
         )
@@ -174,8 +177,8 @@ def _fields(form: Form) -> int:
     return int(seconds)
 
 
-def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _read(opened: IO[bytes]) -> Iterator[bytes]:
+    with opened as file:
         while piece := file.read(SLICE):
             yield piece
 
