@@ -1,6 +1,6 @@
 """Load generator at a steady pace: requests leave on time whether or not answers have come.
 
-Usage: ``paced.py URL BODIES PER_SECOND SECONDS [KEY]``. Prints one JSON line: each answer's
+Usage: ``paced.py URL BODIES PER_SECOND SECONDS KEY [WARM_UP]``. Prints one JSON line: each answer's
 milliseconds from the moment that its request was due, sorted, and how many failed.
 """
 
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-WARM_UP = 50  # requests that are not counted
+WARM_UP = 50  # requests that are not counted, where nothing else is said
 
 
 class Connection:
@@ -42,7 +42,9 @@ class Connection:
         return answer.startswith(b"HTTP/1.1 200")
 
 
-async def run(url: str, bodies: list[bytes], pace: float, seconds: float, key: str) -> None:
+async def run(
+    url: str, bodies: list[bytes], pace: float, seconds: float, key: str, warm_up: int
+) -> None:
     parts = urlsplit(url)
     free: list[Connection] = []
     times: list[float] = []
@@ -58,14 +60,14 @@ async def run(url: str, bodies: list[bytes], pace: float, seconds: float, key: s
         ).encode()
         connection = free.pop() if free else Connection(parts.hostname or "", parts.port or 80)
         good = await connection.ask(head, body)
-        if number >= WARM_UP:
+        if number >= warm_up:
             times.append((time.perf_counter() - due) * 1000)
             failed += not good
         free.append(connection)
 
     began = time.perf_counter()
     running = []
-    for number in range(int(pace * seconds) + WARM_UP):
+    for number in range(int(pace * seconds) + warm_up):
         due = began + number / pace
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         running.append(asyncio.create_task(one(number, due)))
@@ -75,4 +77,7 @@ async def run(url: str, bodies: list[bytes], pace: float, seconds: float, key: s
 
 if __name__ == "__main__":
     lines = Path(sys.argv[2]).read_bytes().splitlines()
-    asyncio.run(run(sys.argv[1], lines, float(sys.argv[3]), float(sys.argv[4]), sys.argv[5]))
+    warm_up = int(sys.argv[6]) if len(sys.argv) > 6 else WARM_UP
+    asyncio.run(
+        run(sys.argv[1], lines, float(sys.argv[3]), float(sys.argv[4]), sys.argv[5], warm_up)
+    )

@@ -44,6 +44,16 @@ class Telemetry:
             "openmaas_num_requests_waiting", "Requests with no answer yet", model,
             registry=self.registry,
         )  # fmt: skip
+        self._memory = Gauge(
+            "openmaas_model_memory_bytes", "Resident bytes of a model's workers", model,
+            registry=self.registry,
+        )  # fmt: skip
+        self._replicas = Gauge(
+            "openmaas_model_replicas", "Workers of a model", model, registry=self.registry
+        )
+        self._budget = Gauge(
+            "openmaas_memory_budget_bytes", "That all workers may take", registry=self.registry
+        )
         self._of: dict[str, _OfModel] = {}
 
     def finished(
@@ -87,6 +97,14 @@ class Telemetry:
         """Sets the gauges; called before each scrape."""
         self._running.labels(model).set(running)
         self._waiting.labels(model).set(waiting)
+
+    def resident(self, model: str, replicas: int, memory: int) -> None:
+        """Sets what a model takes; called before each scrape."""
+        self._replicas.labels(model).set(replicas)
+        self._memory.labels(model).set(memory)
+
+    def budget(self, bytes_: int) -> None:
+        self._budget.set(bytes_)
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""

@@ -151,8 +151,19 @@ def test_a_disk_that_fails_leaves_no_half_artifact(
     monkeypatch.undo()
     for stored in store.digests():  # whatever is there, is there whole
         store.open(stored)
-    store.sweep()
+    for left in (store.root / ".staging").iterdir():
+        os.utime(left, (0, 0))
+    store.collect(store.digests())
     assert list((store.root / ".staging").iterdir()) == []
+
+
+def test_only_old_artifacts_without_a_version_are_collected(store: ArtifactStore) -> None:
+    digest = add(store, staged(store))
+    assert store.collect([]) == []  # its import may be about to register it
+    os.utime(store.open(digest), (0, 0))
+    assert store.collect([digest]) == []
+    assert store.collect([]) == [digest]
+    assert store.digests() == []
 
 
 def test_scratch_is_private_and_removed(store: ArtifactStore) -> None:

@@ -34,14 +34,20 @@ def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> l
         await exchange.respond_json(answer, status=503 if loading else 200)
 
     async def metrics(exchange: Exchange) -> None:
+        fleet = exchange.pipeline.fleet
+        telemetry.budget(fleet.residency.budget)
         running, waiting = Counter[str](), Counter[str]()
-        for one in exchange.pipeline.fleet.everything():
+        replicas, memory = Counter[str](), Counter[str]()
+        for one in fleet.everything():
+            replicas[one.label] += len(one.replicas)
+            memory[one.label] += one.resident()
             calls = list(one.calls.values())
             without = sum(call.first_event is None for call in calls)
             running[one.label] += len(calls) - without
             waiting[one.label] += without
         for label, count in running.items():
             telemetry.in_flight(label, count, waiting[label])
+            telemetry.resident(label, replicas[label], memory[label])
         await exchange.respond(telemetry.text(), content_type=telemetry.content_type.encode())
 
     async def openapi(exchange: Exchange) -> None:

@@ -10,7 +10,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,8 @@ from openmaas.registry.manifest import (
 
 CHUNK = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 30
+STAGING_SECONDS = 86_400.0  # after which what an import left is no import that runs
+UNUSED_SECONDS = 3600.0  # after which an artifact without a version is not about to get one
 SPARE_BYTES = 64 << 20  # left free for the database, whatever is stored
 
 
@@ -39,7 +42,7 @@ class ArtifactStore:
     """A folder ``root`` with one folder per artifact, named by the digest's hex digits.
 
     An artifact appears by one rename of a folder whose files are already on disk, so a
-    crash leaves either all of it or none; what it leaves in ``.staging`` is swept at start.
+    crash leaves either all of it or none; ``collect`` removes what it leaves in ``.staging``.
     """
 
     def __init__(self, root: Path) -> None:
@@ -48,10 +51,26 @@ class ArtifactStore:
         with disk_errors():
             self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def sweep(self) -> None:
-        """Removes what crashed or was cut off; call it when no import can be running."""
+    def collect(self, kept: Collection[str]) -> list[str]:
+        """Removes artifacts that nothing refers to, and what imports left that crashed; not what
+        may be an import that runs.
+
+        Args:
+            kept: digests that something refers to.
+
+        Returns:
+            The digests that are gone.
+        """
+        now = time.time()
         for left in self._staging.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            if _age(left, now) > STAGING_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        gone = []
+        for digest in self.digests():
+            if digest not in kept and _age(self._path(digest), now) > UNUSED_SECONDS:
+                self.remove(digest)
+                gone.append(digest)
+        return gone
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -94,7 +113,9 @@ class ArtifactStore:
             decode(encoded)
             digest = digest_of(encoded)
             target = self._path(digest)
-            if not target.exists():
+            if target.exists():
+                os.utime(target)  # it is wanted anew: nobody must collect it
+            else:
                 self._commit(staged, files, encoded, target)
         return digest, manifest
 
@@ -272,6 +293,13 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def _age(path: Path, now: float) -> float:
+    try:
+        return now - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _is_digest(text: str) -> bool:

@@ -149,7 +149,7 @@ def _used(pid: int) -> float:
 def _line(
     process: subprocess.Popen[bytes], seconds: float, up: Callable[[], bool] = lambda: False
 ) -> bytes | None:
-    """The next line; empty when the process has ended; None when time is up, or ``up()`` says so."""
+    """The next line; empty when the process has ended; None when time is up, or ``up``."""
     assert process.stdout is not None
     until = time.monotonic() + seconds
     line = b""

@@ -88,6 +88,7 @@ class Fleet:
         self._wanted: dict[Name, Deployed] = {}  # as of the last look at the records
         self._coming: dict[Name, Deployment] = {}  # replaces the serving one once it is ready
         self._routes: dict[Model, dict[str, Route]] = {}
+        self._models: set[Model] = set()  # of which something is deployed
         self._mirrors: dict[tuple[str, str, str, Shadow], Mirror] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._unreported: dict[Name, Deployment] = {}
@@ -106,8 +107,8 @@ class Fleet:
             which: a version or an alias; None: ``live``.
             key: see ``Route.choose``.
         """
-        owner = tenant if (tenant, model) in self._routes else PUBLIC
-        if which is not None and which.isdigit() and len(which) < 12:
+        owner = tenant if (tenant, model) in self._models else PUBLIC
+        if which is not None and which.isdecimal() and which.isascii() and len(which) < 12:
             deployment = self._serving.get((owner, model, int(which)))
             return None if deployment is None else Found(deployment, None)
         routes = self._routes.get((owner, model))
@@ -121,7 +122,7 @@ class Fleet:
 
     def main(self, tenant: str, model: str) -> Deployment | None:
         """The version of a model that most calls go to."""
-        owner = tenant if (tenant, model) in self._routes else PUBLIC
+        owner = tenant if (tenant, model) in self._models else PUBLIC
         routes = self._routes.get((owner, model))
         if routes is None or LIVE not in routes:
             return None
@@ -357,6 +358,7 @@ class Fleet:
                 answering.add(alias.shadow.version)
             used.setdefault(model, set()).update(answering)
         self._routes = routes
+        self._models = {name[:2] for name in self._serving}
         for name, one in self._serving.items():
             one.idle_seconds = self._wanted[name].idle_seconds or self._idle_seconds
             if one.number not in used.get(name[:2], set()):
