@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from openmaas.audit import By
-from openmaas.errors import InvalidRequest, ModelNotFound, NotFound
+from openmaas.errors import InvalidRequest, ModelNotFound, NotFound, PermissionDenied
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.registry.artifacts import ArtifactStore
@@ -150,6 +150,9 @@ class Routes:
     async def deploy(self, exchange: Exchange) -> None:
         body = exchange.decode(await exchange.body(), DeployBody)
         pipeline, caller = exchange.pipeline, exchange.caller
+        own = body.runtime or body.options or body.replicas != Replicas()
+        if own and not caller.may("admin"):  # all tenants' memory, and what runs here
+            raise PermissionDenied("runtime, options and replicas take an admin's key to set")
         owner = await pipeline.owner(caller, body.model, pipeline.fleet.in_registry)
         done = await pipeline.fleet.deploy(
             owner,

@@ -233,10 +233,10 @@ class Deployment:
         self._update(error.message)
         self._fail_waiting(error)
 
-    def defer(self) -> None:
-        """There is no memory for it now, and nobody waits for it."""
+    def defer(self, why: str) -> None:
+        """It is not loaded now; whoever calls it wakes it."""
         self._asked = False
-        self._update("no room in memory; it is loaded when it is called")
+        self._update(why)
 
     @property
     def pinned(self) -> bool:
@@ -493,7 +493,8 @@ class Deployment:
                 )
             self.freed()  # the batch lane may go on
             self._scale(now)
-            if self.idle and not self.pinned and now - self.last_used > self.idle_seconds:
+            may = self.state == "ready" and self.idle and not self.pinned
+            if may and now - self.last_used > self.idle_seconds:
                 self.sleep(f"idle for {self.idle_seconds:g} s")
 
     def _scale(self, now: float) -> None:

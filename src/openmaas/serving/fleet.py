@@ -418,7 +418,7 @@ class Fleet:
         if before is not None or new.pinned or want.state != "asleep":
             new.wake()
         else:
-            new.defer()
+            new.defer(want.detail)
 
     def _retire(self, deployment: Deployment | None) -> None:
         if deployment is not None:

@@ -127,7 +127,7 @@ class Residency:
                 continue
             if not deployment.called:
                 del self._asking[deployment]
-                deployment.defer()
+                deployment.defer("no room in memory; it is loaded when it is called")
                 continue
             self._make_room(taken + need - self.budget, time.monotonic() - since)
             return  # nobody overtakes
@@ -178,8 +178,7 @@ class Residency:
 
     def _of(self, one: Deployment) -> int:
         resident = one.resident()
-        coming = sum(replica.state != "ready" for replica in one.replicas)
-        if not coming:
+        if all(replica.state not in ("loading", "restarting") for replica in one.replicas):
             return resident
         each = min(one.footprint, self.budget)
         known = sum(max(replica.memory(), each) for replica in one.replicas)
