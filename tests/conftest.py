@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.postgres import Postgres
-from tests.processes import ServerProcess, cli, pulled, serving
+from tests.processes import ServerProcess, pulled, serving
+from tests.stores import ME, deploy, opened
 
 STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-en")
 
@@ -26,7 +28,7 @@ def server(starters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     data = tmp_path_factory.mktemp("server") / "data"
     shutil.copytree(starters, data)
     for model in STARTERS:
-        cli(data, "deploy", model)
+        deploy(data, model)
     deploy_echo(data)
     with serving(data) as running:
         yield running
@@ -68,23 +70,17 @@ def deploy_echo(
     **options: object,
 ) -> None:
     """Deploys the echo runtime under a name, on the bytes of an artifact that it ignores."""
-    from openmaas.app import open_store
-    from openmaas.audit import By
-    from openmaas.config import load
-
-    settings = {"data_dir": str(data), "database_url": database_url}
-    store = open_store(load(None, {}, settings))
-    if (tenant, name) not in {(one.tenant, one.model) for one in store.records.versions()}:
-        import msgspec
-
-        folder = open_store(load(None, {}, {"data_dir": str(data)}))  # where it was pulled to
-        version = folder.records.version("digits")
-        echo = msgspec.structs.replace(version, model=name, task="chat", tenant=tenant)
-        store.records.add(echo, By("test"))
-        folder.database.close()
-    store.database.close()
-    chosen = {"task": "chat"} | options
-    pairs = [part for key, value in chosen.items() for part in ("--option", f"{key}={value}")]
-    owner = ("--tenant", tenant) if tenant else ()
-    env = {"OPENMAAS_DATABASE_URL": database_url or ""}
-    cli(data, "deploy", name, "--runtime", "echo", *owner, *pairs, **env)
+    with opened(data, database_url) as store:
+        if (tenant, name) not in {(one.tenant, one.model) for one in store.records.versions()}:
+            with opened(data) as folder:  # where it was pulled to
+                version = folder.records.version("digits")
+            echo = msgspec.structs.replace(version, model=name, task="chat", tenant=tenant)
+            store.records.add(echo, ME)
+    deploy(
+        data,
+        name,
+        tenant=tenant,
+        database_url=database_url,
+        runtime="echo",
+        **{"task": "chat", **options},
+    )

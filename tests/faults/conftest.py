@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import deploy_echo
 from tests.language_folders import gemma_folder
-from tests.processes import ServerProcess, cli, serving
+from tests.processes import ServerProcess, serving
+from tests.stores import deploy
 
 __all__ = ["gemma_folder"]
 
@@ -20,7 +21,7 @@ def echoes(data: Path, **env: str) -> Iterator[ServerProcess]:
     """Chat models ``fast`` and ``slow`` (20 tokens/s), and ``digits``."""
     deploy_echo(data, "fast")
     deploy_echo(data, "slow", tokens_per_second=20, token_log=str(data / "tokens.jsonl"))
-    cli(data, "deploy", "digits")
+    deploy(data, "digits")
     with serving(data, **env) as running:
         yield running
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ServerProcess, cli, serving
+from tests.processes import ServerProcess, serving
+from tests.stores import deploy
 
 LIMIT = 100_000
 MIB = 1 << 20
@@ -22,7 +23,7 @@ def bounded(digits_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     data = tmp_path_factory.mktemp("bounded") / "data"
     shutil.copytree(digits_only, data)
-    cli(data, "deploy", "digits")
+    deploy(data, "digits")
     from tests.conftest import deploy_echo
 
     deploy_echo(data)

@@ -18,6 +18,7 @@ import pytest
 from tests.faults.isolation import KINDS, TENANTS, Request, canaries, content, housed, requests_of
 from tests.processes import ServerProcess, cli, serving
 from tests.registry import small_translators
+from tests.stores import deploy
 
 REQUESTS = int(os.environ.get("REQUESTS", "300"))  # `make soak-isolation` takes 10,000
 SEED = 7
@@ -34,8 +35,8 @@ def others(
     small_translators.complete(folder / "marian", "marian")
     cli(data, "models", "push", "marian", str(folder / "marian"), "--deploy")
     cli(data, "models", "push", "gemma", str(gemma_folder / "model.gguf"))
-    cli(data, "deploy", "gemma", "--option", "threads=1")  # its threads wait by spinning
-    cli(data, "deploy", "smollm2-135m", "--option", "prefix_cache=true")
+    deploy(data, "gemma", threads=1)  # its threads wait by spinning
+    deploy(data, "smollm2-135m", prefix_cache=True)
     with serving(data) as running:
         yield running
 

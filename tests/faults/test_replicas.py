@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 
 from tests.conftest import deploy_echo
-from tests.processes import ServerProcess, cli, serving
+from tests.processes import ServerProcess, serving
+from tests.stores import copy_model, deploy
 
 CLIENTS = 12
 
@@ -24,9 +25,8 @@ def workers(server: ServerProcess) -> list[dict[str, Any]]:
 
 
 def test_replicas_come_when_calls_wait_and_one_may_die(data: Path) -> None:
-    deploy_echo(data, "busy", slots=1, tokens_per_second=20)
-    cli(data, "deploy", "busy", "--runtime", "echo", "--max-replicas", "2", "--option", "slots=1",
-        "--option", "task=chat", "--option", "tokens_per_second=20")  # fmt: skip
+    copy_model(data, "digits", "busy")
+    deploy(data, "busy", runtime="echo", replicas=(0, 2), slots=1, tokens_per_second=20)
     with serving(data) as server:
         stop, statuses = threading.Event(), list[int]()
 

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from openmaas.client import ApiError, Client
-from tests.cli.test_models import DIGITS
 from tests.conftest import deploy_echo
 from tests.processes import ServerProcess, cli, serving
+from tests.stores import another_version, deploy
 
 CLIENTS = 8
 ROW = {"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "data": [0] * 64}]}
@@ -78,8 +78,8 @@ def shares(got: list[Got]) -> dict[str, float]:
 @pytest.fixture
 def two(data: Path) -> Path:
     """Two versions of digits, of which the first is deployed."""
-    cli(data, "deploy", "digits")
-    cli(data, "models", "push", "digits", str(DIGITS), "--licence", "MIT")
+    deploy(data, "digits")
+    another_version(data, "digits")
     return data
 
 
@@ -135,7 +135,7 @@ def test_a_rollout_goes_on_after_the_gateway_was_killed(two: Path) -> None:
 def echoes(data: Path) -> Path:
     """Two versions of a chat model, both the echo runtime; the first one is deployed."""
     deploy_echo(data, "talk")
-    cli(data, "models", "push", "talk", str(DIGITS), "--licence", "MIT")
+    another_version(data, "talk")
     return data
 
 

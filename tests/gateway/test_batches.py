@@ -27,7 +27,8 @@ from tests.batches import (
 )
 from tests.conftest import deploy_echo
 from tests.faults.metering import ledger
-from tests.processes import ServerProcess, cli, pulled, serving
+from tests.processes import ServerProcess, pulled, serving
+from tests.stores import deploy
 
 FILE_BYTES = 32 << 20
 BODY_BYTES = 1 << 20
@@ -42,7 +43,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     shutil.copytree(pulled(tmp_path_factory, "batches", ["digits", EMBEDDER]), data)
     deploy_echo(data)
     deploy_echo(data, "slow", tokens_per_second=10)
-    cli(data, "deploy", EMBEDDER)
+    deploy(data, EMBEDDER)
     with serving(
         data,
         OPENMAAS_LIMITS_FILE_BYTES=str(FILE_BYTES),

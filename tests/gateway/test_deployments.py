@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.conftest import deploy_echo
 from tests.processes import ServerProcess, cli, serving
+from tests.stores import deploy
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def house(digits_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     data = tmp_path_factory.mktemp("deployments") / "data"
     shutil.copytree(digits_only, data)
     cli(data, "tenants", "create", "acme")
-    cli(data, "deploy", "digits")
+    deploy(data, "digits")
     deploy_echo(data, "own", tenant="acme")
     with serving(data) as server:
         yield server
