@@ -197,7 +197,7 @@ aliases = sa.Table(
     # each a list of {version, weight}
     sa.Column("targets", sa.JSON, nullable=False),  # what answers
     sa.Column("pending", sa.JSON(none_as_null=True)),  # what will, once all of it is loaded
-    sa.Column("previous", sa.JSON(none_as_null=True)),  # what did: where a rollback leads
+    sa.Column("previous", sa.JSON(none_as_null=True)),  # where a rollback leads
     sa.Column("shadow", sa.JSON(none_as_null=True)),  # {version, share}: asked too, never heard
     sa.Column("bounds", sa.JSON(none_as_null=True)),  # beyond which a canary is taken back
     sa.Column("detail", sa.Text, nullable=False),  # why it is as it is

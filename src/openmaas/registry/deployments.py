@@ -97,7 +97,7 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     targets: list[Target]
     pending: list[Target] | None = None
-    previous: list[Target] | None = None
+    previous: list[Target] | None = None  # what one version answered alone, the last time
     shadow: Shadow | None = None
     bounds: Bounds | None = None
     detail: str = ""
@@ -317,10 +317,12 @@ class Deployments:
             if now.generation != alias.generation or now.pending is None:
                 return None
             back: list[Target] | None = now.targets
-            if now.pending == now.targets:
-                back = now.previous  # it was deployed anew
-            elif now.pending == now.previous:
+            if now.pending == now.previous:
                 back = None  # it was taken back: nobody wants to go there again unasked
+            elif now.pending == now.targets or (len(now.targets) > 1 and now.previous):
+                # It was deployed anew, or is on its way from one version to another: what it is
+                # taken back to is where that way began.
+                back = now.previous
             done = _change(connection, now, targets=now.pending, pending=None, previous=back)
             _drop_unused(connection, alias.model, alias.tenant)
             return done
