@@ -18,7 +18,8 @@ from tests.processes import ServerProcess, serving
 
 LINES = int(os.environ.get("LINES", "200"))  # `make soak-batches` takes 2000
 KILLS = int(os.environ.get("KILLS", "2"))
-SPEED = 40.0  # tokens a second of each line: many are under way at any moment
+# tokens a second of each line: many are under way at any moment, and not over before one looks
+SPEED = 12.0
 
 
 def house(data: Path, url: str | None = None) -> Path:
