@@ -1,7 +1,7 @@
 """Load generator that notes who answered: so many connections, each asking without a pause.
 
 Usage: ``answers.py URL BODY CONNECTIONS SECONDS KEY``; BODY is a file. Prints a line for each
-answer: when it was asked and how long it took (seconds on ``time.monotonic()``'s clock), its status,
+answer: when it was asked and how long it took (seconds on ``time.monotonic()``), its status,
 the version that its body names and the one that its header names.
 """
 

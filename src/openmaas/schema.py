@@ -175,7 +175,8 @@ deployments = sa.Table(
     sa.Column("min_replicas", sa.Integer, nullable=False),  # 0: it may leave memory
     sa.Column("max_replicas", sa.Integer, nullable=False),
     sa.Column("idle_seconds", sa.Float),  # after which it leaves; null: as the settings say
-    sa.Column("generation", sa.Integer, nullable=False),  # grows with each deploy
+    sa.Column("kept", sa.Boolean, nullable=False),  # also where no alias leads to it
+    sa.Column("generation", sa.BigInteger, nullable=False),  # grows with each deploy
     # what the gateway last saw
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
@@ -194,14 +195,14 @@ aliases = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("model", sa.Text, primary_key=True),
     sa.Column("alias", sa.Text, primary_key=True),
-    # each a list of {version, weight}
-    sa.Column("targets", sa.JSON, nullable=False),  # what answers
-    sa.Column("pending", sa.JSON(none_as_null=True)),  # what will, once all of it is loaded
-    sa.Column("previous", sa.JSON(none_as_null=True)),  # where a rollback leads
+    sa.Column("targets", sa.JSON, nullable=False),  # what answers: a list of {version, weight}
+    # {targets, shadow, bounds}: what will be, once all of it is loaded
+    sa.Column("pending", sa.JSON(none_as_null=True)),
+    sa.Column("previous", sa.JSON(none_as_null=True)),  # as ``targets``: where a rollback leads
     sa.Column("shadow", sa.JSON(none_as_null=True)),  # {version, share}: asked too, never heard
     sa.Column("bounds", sa.JSON(none_as_null=True)),  # beyond which a canary is taken back
     sa.Column("detail", sa.Text, nullable=False),  # why it is as it is
-    sa.Column("generation", sa.Integer, nullable=False),  # grows with each change
+    sa.Column("generation", sa.BigInteger, nullable=False),  # grows with each change
     sa.Column("changed", sa.BigInteger, nullable=False),
 )
 

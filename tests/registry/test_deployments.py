@@ -10,7 +10,7 @@ import pytest
 from openmaas.audit import By
 from openmaas.database import Database, open_database
 from openmaas.errors import Conflict, InvalidRequest, ModelNotFound
-from openmaas.registry.deployments import Alias, Deployments, Replicas, Shadow, Target
+from openmaas.registry.deployments import Alias, Deployments, Plan, Replicas, Shadow, Target
 from openmaas.registry.records import Records, Version
 
 ME = By("a test")
@@ -77,12 +77,12 @@ def test_the_next_rollout_is_taken_back_to_the_last(rows: Deployments) -> None:
 
 def test_what_is_pending_is_given_up_by_a_rollback_or_a_failure(rows: Deployments) -> None:
     pending = rows.point(LIVE, [Target(2)], ME)
-    assert (pending.targets, pending.pending) == ([Target(1)], [Target(2)])
+    assert (pending.targets, pending.pending) == ([Target(1)], Plan([Target(2)]))
     back = rows.roll_back(LIVE, ME)
     assert (back.targets, back.pending) == ([Target(1)], None)
     again = rows.point(LIVE, [Target(2)], ME)
     rows.give_up(pending, "an old look")  # it was changed since
-    assert live(rows).pending == [Target(2)]
+    assert live(rows).pending == Plan([Target(2)])
     rows.give_up(again, "it cannot be loaded")
     assert (live(rows).pending, live(rows).detail) == (None, "it cannot be loaded")
 

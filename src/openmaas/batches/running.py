@@ -8,7 +8,7 @@ import heapq
 import logging
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, TypeVar
@@ -40,6 +40,7 @@ AGAIN = frozenset((
     "storage_unavailable",
 ))  # fmt: skip
 """Codes of errors after which a line is asked again."""
+CRASHES = 3  # of a worker that held a line, after which it is the line's fault
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds until a line is asked again
 AGAIN_SECONDS = 1.0  # where the database is away
 
@@ -113,6 +114,7 @@ class Work:
         self._read: deque[Line] = deque()
         self._all_read = False
         self._waiting: list[_Waiting] = []  # a heap
+        self._crashes: Counter[int] = Counter()  # by line
         self._tries: dict[int, int] = {}  # of lines that were asked before
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: dict[int, tuple[asyncio.Task[None], Trial]] = {}
@@ -292,7 +294,10 @@ class Work:
             del self._asking[line.number]
         tries = self._tries.pop(line.number, 0) + 1
         error = None if answer.status == 200 else _error(answer)
-        if error is not None and (error.code in AGAIN or not answer.status):
+        if error is not None and error.code == "worker_failed":
+            self._crashes[line.number] += 1
+        spent = self._crashes[line.number] >= CRASHES
+        if error is not None and not spent and (error.code in AGAIN or not answer.status):
             self._shrink(began)
             wait = min(FIRST_WAIT * 2 ** min(tries - 1, 10), LONGEST_WAIT)
             wait = max(wait * random.uniform(0.5, 1), answer.retry_after or 0)  # noqa: S311

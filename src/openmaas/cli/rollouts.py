@@ -183,7 +183,7 @@ def told(one: Alias) -> str:
     """An alias in a line."""
     text = f"{one.label} → {_targets(one.targets)}"
     if one.pending is not None:
-        text += f"; loading: {_targets(one.pending)}"
+        text += f"; loading: {_targets(one.pending.targets)}"
     if one.previous is not None:
         text += f"; before: {_targets(one.previous)}"
     if one.shadow is not None:
@@ -220,6 +220,6 @@ def _report(chosen: Settings, store: Store, wanted: Alias) -> None:
             while now.pending is not None and time.monotonic() < until:
                 time.sleep(POLL_SECONDS)
                 now = _alias(store, name)
-    if now.pending is None and wanted.pending is not None and now.targets != wanted.pending:
+    if now.pending is None and wanted.pending is not None and now.targets != wanted.pending.targets:
         raise Conflict(now.detail or f"{now.label} was changed by another meanwhile")
     say(told(now), "green" if now.pending is None else "yellow")

@@ -17,7 +17,6 @@ from openmaas.gateway.exchange import Exchange
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import LIVE, Alias, Bounds, Replicas, Shadow, Target
 from openmaas.registry.records import Records
-from openmaas.schema import PUBLIC
 from openmaas.serving.deployment import Deployment
 from openmaas.serving.rollout import Route, Window
 from openmaas.serving.shadow import Comparison
@@ -164,6 +163,7 @@ class Routes:
             replicas=body.replicas,
             idle_seconds=body.idle_seconds,
             live=body.live,
+            kept=not body.live,
         )
         found = pipeline.fleet.find(owner, body.model, str(done.version))
         if found is None:
@@ -182,8 +182,8 @@ class Routes:
         pipeline, caller = exchange.pipeline, exchange.caller
         owner = await pipeline.owner(caller, model, pipeline.fleet.in_registry)
         gone = await asyncio.to_thread(self._records.remove, model, By(caller.key), number, owner)
-        for digest in gone:
-            await asyncio.to_thread(self._artifacts.remove, digest)
+        kept = {one.digest for one in await asyncio.to_thread(self._records.versions)}
+        await asyncio.to_thread(self._artifacts.collect, kept, gone)
         await exchange.respond_json(Removed(model))
 
     # --- aliases ------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Routes:
         """
         pipeline, caller = exchange.pipeline, exchange.caller
         owner = await pipeline.owner(caller, model, pipeline.fleet.is_deployed)
-        if owner == PUBLIC and not await pipeline.fleet.is_deployed(PUBLIC, model):
+        if not await pipeline.fleet.is_deployed(owner, model):
             raise ModelNotFound(f"no model {model[:256]!r} is deployed here", param="model")
         return owner
 
@@ -315,7 +315,7 @@ def _alias(alias: Alias, route: Route | None, comparison: Comparison | None) -> 
         alias.alias,
         alias.tenant,
         alias.targets,
-        alias.pending,
+        None if alias.pending is None else alias.pending.targets,
         alias.previous,
         alias.shadow,
         alias.bounds,

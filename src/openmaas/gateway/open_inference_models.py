@@ -13,7 +13,7 @@ from openmaas.errors import Overloaded, UnsupportedParameter
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.inference import ModelInfo, TensorSpec
-from openmaas.serving.deployment import COMING, Deployment
+from openmaas.serving.deployment import Deployment
 from openmaas.serving.tally import Outcome
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
@@ -143,8 +143,7 @@ async def live(exchange: Exchange) -> None:
 
 
 async def ready(exchange: Exchange) -> None:
-    fleet = exchange.pipeline.fleet.everything()
-    if any(not one.was_ready and one.state in COMING for one in fleet):
+    if exchange.pipeline.fleet.loading():
         raise Overloaded("models are still loading", retry_after=1)
     await exchange.respond_json(Ready(True))
 

@@ -12,12 +12,11 @@ from openmaas import __version__
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.schema import PUBLIC
-from openmaas.serving.deployment import COMING
 from openmaas.telemetry import Telemetry
 
 
 class Health(msgspec.Struct):
-    """``status`` is "ok" once every deployment has been loaded or given up."""
+    """``status`` is "ok" once what was deployed at the start has been loaded or given up."""
 
     status: Literal["ok", "loading"]
     version: str
@@ -26,10 +25,9 @@ class Health(msgspec.Struct):
 
 def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> list[Endpoint]:
     async def health(exchange: Exchange) -> None:
-        fleet = exchange.pipeline.fleet.everything()
         seen = exchange.pipeline.fleet.seen_by(PUBLIC)
         states: dict[str, str] = {one.model: one.state for one in seen}
-        loading = any(not one.was_ready and one.state in COMING for one in fleet)
+        loading = exchange.pipeline.fleet.loading()
         answer = Health("loading" if loading else "ok", __version__, states)
         await exchange.respond_json(answer, status=503 if loading else 200)
 

@@ -34,6 +34,7 @@ from openmaas.registry.manifest import (
 CHUNK = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 30
 STAGING_SECONDS = 86_400.0  # after which what an import left is no import that runs
+REMOVED_SECONDS = 60.0  # younger than that, an import may be about to use it anew
 UNUSED_SECONDS = 3600.0  # after which an artifact without a version is not about to get one
 SPARE_BYTES = 64 << 20  # left free for the database, whatever is stored
 
@@ -51,12 +52,13 @@ class ArtifactStore:
         with disk_errors():
             self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def collect(self, kept: Collection[str]) -> list[str]:
+    def collect(self, kept: Collection[str], removed: Collection[str] = ()) -> list[str]:
         """Removes artifacts that nothing refers to, and what imports left that crashed; not what
         may be an import that runs.
 
         Args:
             kept: digests that something refers to.
+            removed: digests whose versions were removed just now: they need not be as old.
 
         Returns:
             The digests that are gone.
@@ -67,7 +69,8 @@ class ArtifactStore:
                 shutil.rmtree(left, ignore_errors=True)
         gone = []
         for digest in self.digests():
-            if digest not in kept and _age(self._path(digest), now) > UNUSED_SECONDS:
+            least = REMOVED_SECONDS if digest in removed else UNUSED_SECONDS
+            if digest not in kept and _age(self._path(digest), now) > least:
                 self.remove(digest)
                 gone.append(digest)
         return gone

@@ -19,7 +19,7 @@ from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import Conflict, InvalidRequest, ModelNotFound
 from openmaas.registry.records import Version, is_of
-from openmaas.schema import PUBLIC, aliases, deployments
+from openmaas.schema import PUBLIC, aliases, deployments, versions
 
 LIVE = "live"
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
@@ -48,6 +48,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     min_replicas: int = 0
     max_replicas: int = 1
     idle_seconds: float | None = None
+    kept: bool = False  # also where no alias leads to it
     state: str = "waiting for a server"
     detail: str = ""
     gateway_pid: int | None = None
@@ -90,13 +91,21 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     calls: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 50  # before it is judged
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """What an alias is to become, once all of it is loaded."""
+
+    targets: list[Target]
+    shadow: Shadow | None = None
+    bounds: Bounds | None = None
+
+
 class Alias(msgspec.Struct, frozen=True, kw_only=True):
     """A movable name for versions."""
 
     model: str
     alias: str
     targets: list[Target]
-    pending: list[Target] | None = None
+    pending: Plan | None = None
     previous: list[Target] | None = None  # what one version answered alone, the last time
     shadow: Shadow | None = None
     bounds: Bounds | None = None
@@ -117,9 +126,12 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
 
     def versions(self) -> set[int]:
         """All that it refers to."""
-        lists = (self.targets, self.pending or [], self.previous or [])
-        found = {one.version for targets in lists for one in targets}
-        return found | ({self.shadow.version} if self.shadow else set())
+        found = {one.version for one in (*self.targets, *(self.previous or ()))}
+        plans = (Plan(self.targets, self.shadow), *([self.pending] if self.pending else []))
+        for plan in plans:
+            found |= {one.version for one in plan.targets}
+            found |= {plan.shadow.version} if plan.shadow else set()
+        return found
 
 
 _DEPLOYED = [deployments.c[name] for name in Deployed.__struct_fields__]
@@ -167,21 +179,29 @@ class Deployments:
         replicas: Replicas | None = None,
         idle_seconds: float | None = None,
         live: bool = True,
+        kept: bool = False,
     ) -> Deployed:
         """Writes down that a version is wanted; servers act on it within a second.
 
         Args:
             live: all of the model's traffic is to go to it, once it answers.
+            kept: it stays deployed where no alias leads to it.
 
         Raises:
             InvalidRequest: fewer replicas at the most than at the least.
+            ModelNotFound: the version was removed meanwhile.
         """
         replicas = replicas or Replicas()
         if replicas.max < replicas.min:
             raise InvalidRequest("replicas: max is less than min", param="replicas")
         tenant, model, number = version.tenant, version.model, version.version
         which = is_of(deployments, model, tenant) & (deployments.c.version == number)
+        there = is_of(versions, model, tenant) & (versions.c.version == number)
         with self._database.write() as connection:
+            # Held until the end, so that it is not removed at this very moment.
+            held = sa.select(versions.c.version).where(there).with_for_update()
+            if connection.execute(held).first() is None:
+                raise ModelNotFound(f"model {model!r} version {number} was removed")
             old = connection.execute(sa.select(*_DEPLOYED).where(which)).mappings().first()
             wanted = Deployed(
                 model=model,
@@ -189,7 +209,8 @@ class Deployments:
                 runtime=runtime,
                 reason=reason,
                 options=options,
-                generation=1 if old is None else old["generation"] + 1,
+                generation=_next(0 if old is None else old["generation"]),
+                kept=kept or (old is not None and old["kept"]),
                 min_replicas=replicas.min,
                 max_replicas=replicas.max,
                 idle_seconds=idle_seconds,
@@ -211,7 +232,7 @@ class Deployments:
                 replicas=msgspec.to_builtins(replicas),
             )
             if live:
-                _point(connection, (tenant, model, LIVE), [Target(number)])
+                _point(connection, (tenant, model, LIVE), Plan([Target(number)]))
             return wanted
 
     def undeploy(self, model: str, by: By, tenant: str = PUBLIC, number: int | None = None) -> None:
@@ -233,6 +254,24 @@ class Deployments:
                 raise ModelNotFound(f"{what!r} is not deployed; see `openmaas status`")
             detail = {} if number is None else {"version": number}
             by.note(connection, "model.undeploy", model, tenant=tenant, **detail)
+
+    def restore(self, wanted: Deployed, serving: Deployed, why: str) -> None:
+        """What was wanted cannot be loaded: a deployment is again as it serves, unless it has been
+        replaced since."""
+        columns = msgspec.structs.asdict(serving) | {
+            "generation": wanted.generation,
+            "detail": f"as before: {why}",
+        }
+        with self._database.write() as connection:
+            connection.execute(
+                deployments.update()
+                .where(
+                    is_of(deployments, wanted.model, wanted.tenant),
+                    deployments.c.version == wanted.version,
+                    deployments.c.generation == wanted.generation,
+                )
+                .values(**columns)
+            )
 
     def report(self, seen: Deployed) -> None:
         """Notes what a gateway saw of a deployment, unless it has been replaced since."""
@@ -265,12 +304,10 @@ class Deployments:
             ModelNotFound: a version is not deployed.
         """
         tenant, model, alias = name
-        if ALIAS.match(alias) is None:
-            raise InvalidRequest("an alias is a lower-case letter, then letters, digits, _ or -")
-        _check(targets, shadow)
+        check(alias, targets, shadow)
         with self._database.write() as connection:
             _need(connection, model, tenant, [*targets, *([shadow] if shadow else [])])
-            done = _point(connection, name, targets, shadow=shadow, bounds=bounds)
+            done = _point(connection, name, Plan(list(targets), shadow, bounds))
             by.note(
                 connection,
                 "alias.point",
@@ -282,8 +319,13 @@ class Deployments:
             )
             return done
 
-    def roll_back(self, name: tuple[str, str, str], by: By, why: str = "") -> Alias:
+    def roll_back(
+        self, name: tuple[str, str, str], by: By, why: str = "", generation: int | None = None
+    ) -> Alias:
         """Has an alias lead where it led before, or gives up what is pending.
+
+        Args:
+            generation: nothing is done if the alias has another by now.
 
         Raises:
             ModelNotFound: no such alias.
@@ -293,19 +335,18 @@ class Deployments:
         with self._database.write() as connection:
             old = _one(connection, name)
             detail = f"rolled back{f': {why}' if why else ''}"
+            back = None if old.previous is None else Plan(old.previous)
+            if generation not in (None, old.generation) or (back and old.pending == back):
+                return old  # it was changed since, or is on its way back
             if old.pending is not None:
                 done = _change(connection, old, pending=None, detail=detail)
             elif old.previous is None and len(old.targets) > 1:
                 # What it was before is unknown; what has the most weight is trusted the most.
-                done = _change(
-                    connection, old, pending=[Target(old.main)], bounds=None, detail=detail
-                )
+                done = _change(connection, old, pending=Plan([Target(old.main)]), detail=detail)
             elif old.previous is None:
                 raise Conflict(f"{old.label} led nowhere before; there is nothing to go back to")
             else:
-                done = _change(
-                    connection, old, pending=old.previous, shadow=None, bounds=None, detail=detail
-                )
+                done = _change(connection, old, pending=back, detail=detail)
             by.note(connection, "alias.roll_back", f"{model}@{alias}", tenant=tenant, why=why)
             return done
 
@@ -313,25 +354,34 @@ class Deployments:
         """What is pending answers from now on; what nothing refers to any more is not deployed.
         None: the alias was changed meanwhile."""
         with self._database.write() as connection:
-            now = _one(connection, (alias.tenant, alias.model, alias.alias))
-            if now.generation != alias.generation or now.pending is None:
+            now = _find(connection, (alias.tenant, alias.model, alias.alias))
+            if now is None or now.generation != alias.generation or now.pending is None:
                 return None
+            plan = now.pending
             back: list[Target] | None = now.targets
-            if now.pending == now.previous:
+            if plan.targets == now.previous:
                 back = None  # it was taken back: nobody wants to go there again unasked
-            elif now.pending == now.targets or (len(now.targets) > 1 and now.previous):
+            elif plan.targets == now.targets or (len(now.targets) > 1 and now.previous):
                 # It was deployed anew, or is on its way from one version to another: what it is
                 # taken back to is where that way began.
                 back = now.previous
-            done = _change(connection, now, targets=now.pending, pending=None, previous=back)
+            done = _change(
+                connection,
+                now,
+                targets=plan.targets,
+                shadow=plan.shadow,
+                bounds=plan.bounds,
+                pending=None,
+                previous=back,
+            )
             _drop_unused(connection, alias.model, alias.tenant)
             return done
 
     def give_up(self, alias: Alias, why: str) -> None:
         """What is pending cannot be served: the alias stays as it is."""
         with self._database.write() as connection:
-            now = _one(connection, (alias.tenant, alias.model, alias.alias))
-            if now.generation == alias.generation:
+            now = _find(connection, (alias.tenant, alias.model, alias.alias))
+            if now is not None and now.generation == alias.generation:
                 _change(connection, now, pending=None, detail=why)
 
     def remove_alias(self, name: tuple[str, str, str], by: By) -> None:
@@ -364,14 +414,30 @@ def _named(name: tuple[str, str, str]) -> sa.ColumnElement[bool]:
     return is_of(aliases, model, tenant) & (aliases.c.alias == alias)
 
 
-def _one(connection: sa.Connection, name: tuple[str, str, str]) -> Alias:
+def _find(connection: sa.Connection, name: tuple[str, str, str]) -> Alias | None:
     row = connection.execute(sa.select(*_ALIAS).where(_named(name))).first()
-    if row is None:
+    return None if row is None else _alias(row)
+
+
+def _one(connection: sa.Connection, name: tuple[str, str, str]) -> Alias:
+    found = _find(connection, name)
+    if found is None:
         raise ModelNotFound(f"no alias {name[2][:32]!r} of model {name[1][:64]!r}")
-    return _alias(row)
+    return found
 
 
-def _check(targets: Sequence[Target], shadow: Shadow | None) -> None:
+def _next(generation: int) -> int:
+    """Of the clock, so that what is removed and made again is another, too."""
+    return max(generation + 1, time.time_ns() // 1_000_000)
+
+
+def check(alias: str, targets: Sequence[Target], shadow: Shadow | None) -> None:
+    """
+    Raises:
+        InvalidRequest: a bad name, weights that are not 100 in sum, a version twice.
+    """
+    if ALIAS.match(alias) is None:
+        raise InvalidRequest("an alias is a lower-case letter, then letters, digits, _ or -")
     numbers = [one.version for one in targets]
     if not targets or len(set(numbers)) != len(numbers) or len(numbers) > 16:
         raise InvalidRequest("targets: from 1 to 16 versions, each once", param="targets")
@@ -391,27 +457,19 @@ def _need(
             raise ModelNotFound(f"{model!r} version {one.version} is not deployed")
 
 
-def _point(
-    connection: sa.Connection,
-    name: tuple[str, str, str],
-    targets: Sequence[Target],
-    *,
-    shadow: Shadow | None = None,
-    bounds: Bounds | None = None,
-) -> Alias:
+def _point(connection: sa.Connection, name: tuple[str, str, str], plan: Plan) -> Alias:
     tenant, model, alias = name
-    row = connection.execute(sa.select(*_ALIAS).where(_named(name))).first()
-    if row is not None:
-        return _change(
-            connection, _alias(row), pending=list(targets), shadow=shadow, bounds=bounds, detail=""
-        )
+    old = _find(connection, name)
+    if old is not None:
+        return _change(connection, old, pending=plan, detail="")
     # Nothing else could answer meanwhile: there is nothing to wait for.
     made = Alias(
         model=model,
         alias=alias,
-        targets=list(targets),
-        shadow=shadow,
-        bounds=bounds,
+        targets=plan.targets,
+        shadow=plan.shadow,
+        bounds=plan.bounds,
+        generation=_next(0),
         changed=int(time.time()),
         tenant=tenant,
     )
@@ -421,7 +479,7 @@ def _point(
 
 def _change(connection: sa.Connection, old: Alias, **to: Any) -> Alias:
     new = msgspec.structs.replace(
-        old, generation=old.generation + 1, changed=int(time.time()), **to
+        old, generation=_next(old.generation), changed=int(time.time()), **to
     )
     which = _named((old.tenant, old.model, old.alias))
     connection.execute(aliases.update().where(which).values(**_columns(new)))
@@ -453,4 +511,5 @@ def _drop_unused(connection: sa.Connection, model: str, tenant: str) -> None:
     for alias in _aliases(connection, model, tenant):
         kept |= alias.versions()
     which = is_of(deployments, model, tenant) & deployments.c.version.not_in(kept)
+    which &= deployments.c.kept.is_(False)
     connection.execute(deployments.delete().where(which))

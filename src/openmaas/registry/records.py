@@ -127,6 +127,8 @@ class Records:
         """
         self.version(model, number, tenant)
         with self._database.write() as connection:
+            mine = is_of(versions, model, tenant)
+            connection.execute(sa.select(versions.c.version).where(mine).with_for_update()).all()
             query = sa.select(deployments.c.version).where(is_of(deployments, model, tenant))
             used = set(connection.execute(query).scalars())
             if number in used or (number is None and used):

@@ -16,14 +16,36 @@ if TYPE_CHECKING:
 class Asking:
     """What ``tasks`` call a model. ``usage`` adds up over all its requests."""
 
-    def __init__(self, pipeline: Pipeline, ticket: Ticket, found: Found, info: ModelInfo) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        ticket: Ticket,
+        found: Found,
+        info: ModelInfo,
+        *,
+        chosen: bool = True,
+    ) -> None:
         self._pipeline = pipeline
         self._ticket = ticket
         self._found = found
+        self._chosen = chosen  # else which version it is is chosen when it is first asked
         self.name = found.deployment.model
-        self.version = found.deployment.version
         self.info = info
         self.usage = Usage()
+
+    @property
+    def version(self) -> str:
+        return self._found.deployment.version
+
+    def _choose(self) -> Found:
+        if not self._chosen:
+            self._chosen = True
+            ticket = self._ticket
+            found = self._pipeline.fleet.find(ticket.caller.tenant, self.name, key=ticket.sticky)
+            # One that was never loaded may be anything.
+            if found is not None and found.deployment.info is not None:
+                self._found = found
+        return self._found
 
     async def ask(self, request: Request) -> Answer:
         """The last event of a request; it is cancelled when the task that awaits it is.
@@ -31,7 +53,7 @@ class Asking:
         Raises:
             OpenMaaSError: the request failed.
         """
-        call = await self._pipeline.ask(self._ticket, self._found, request)
+        call = await self._pipeline.ask(self._ticket, self._choose(), request)
         try:
             events = await call.result()
         finally:
@@ -47,7 +69,7 @@ class Asking:
         Raises:
             OpenMaaSError: the request failed.
         """
-        call = await self._pipeline.ask(self._ticket, self._found, request)
+        call = await self._pipeline.ask(self._ticket, self._choose(), request)
         try:
             async for events in call:
                 text = "".join(event.text for event in events if isinstance(event, Delta))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from openmaas.errors import BY_CODE, Abandoned, OpenMaaSError
 from openmaas.inference import Answer, Delta, Event, Failure, Request, Usage
 from openmaas.serving.fairness import Share
+
+if TYPE_CHECKING:
+    from openmaas.serving.rollout import Route
 
 COPIED_EVENTS = 100_000  # of one answer
 
@@ -24,8 +28,8 @@ class Call:
     __slots__ = (
         "_copied", "_done", "_events", "_finish", "_waiter", "answered", "charged", "copy",
         "deadline", "delivered", "dispatched", "expected", "first_event", "id", "left_queue",
-        "model", "progress", "request", "seconds", "share", "started", "tokens_in", "tokens_out",
-        "usage", "version",
+        "model", "progress", "request", "route", "seconds", "share", "started", "tokens_in",
+        "tokens_out", "usage", "version",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +58,7 @@ class Call:
         # told once: it has a place in the worker or needs none any more
         self.left_queue: Callable[[], None] | None = None
         self.progress: Callable[[], str] | None = None  # while it waits: for what, in words
+        self.route: Route | None = None  # the alias that chose its version
         self.copy: asyncio.Future[list[Event]] | None = None  # gets all events, when it is over
         self.seconds = 0.0  # that it took, once it is over
         # what the fair queue counts: service so far, an estimate of the input until it is known,

@@ -36,6 +36,7 @@ SWEEP_SECONDS = 0.25
 # For so long after an interactive call the model is kept free for the next: of the batch lane one
 # call runs at a time.
 QUIET_SECONDS = 1.0
+REFUSED_SECONDS = 10.0  # for which a model is too large without another look
 OUTGROWN = 1.25  # of what a worker had taken when it was stopped for it, asked for the next
 _NOBODY = Share()
 
@@ -90,6 +91,9 @@ class Deployment:
         self.leaving: list[Replica] = []  # they still take memory
         self.last_used = time.monotonic()
         self.wanted = False  # loaded though nobody calls it: it is to answer soon
+        self.answers = True  # calls may come to it: where not, nothing is pinned
+        self.ready_since = 0.0
+        self.counted_restarts = 0  # that telemetry was told of
         self.memory = memory  # of one worker, the most that was seen
         self.load_seconds = 0.0
         self.loads = 0  # workers that were started
@@ -109,7 +113,9 @@ class Deployment:
         self._interactive = 0  # others here, waiting or not
         self._waiting = 0  # callers in known() and ready()
         self._asked = False  # the residency, for memory
-        self._refused: OpenMaaSError | None = None  # it can never be loaded
+        self._refused: OpenMaaSError | None = None  # it cannot be loaded as things are
+        self._refused_at = 0.0
+        self._needs = 0  # bytes that the last try turned out to need at the least
         self._draining = False  # it goes to sleep as soon as no worker has a call
         self._stopping = False
         self._turn = asyncio.Event()  # set when the state is none of COMING
@@ -229,7 +235,7 @@ class Deployment:
     def refuse(self, error: OpenMaaSError) -> None:
         """The residency will never have memory for it."""
         self._asked = False
-        self._refused = error
+        self._refused, self._refused_at = error, time.monotonic()
         self._update(error.message)
         self._fail_waiting(error)
 
@@ -240,7 +246,7 @@ class Deployment:
 
     @property
     def pinned(self) -> bool:
-        return self.bounds.min > 0
+        return self.bounds.min > 0 and self.answers
 
     @property
     def idle(self) -> bool:
@@ -259,7 +265,20 @@ class Deployment:
     @property
     def footprint(self) -> int:
         """Bytes that one of its workers is expected to take."""
-        return self.memory or self._residency.guess(self.size)
+        return max(self.memory or self._residency.guess(self.size), self._needs)
+
+    @property
+    def measured(self) -> bool:
+        """Whether that is known, and no guess."""
+        return bool(self.memory or self._needs)
+
+    def replaced_by(self, other: Deployment) -> bool:
+        """Whether the other is of the same version, or this one itself."""
+        return (self.tenant, self.model, self.number) == (other.tenant, other.model, other.number)
+
+    def ending(self) -> int:
+        """Bytes of its workers that are about to be free."""
+        return sum(one.memory() for one in self.leaving)
 
     def resident(self) -> int:
         """Bytes that its workers take now, the ones that are ending too."""
@@ -285,7 +304,9 @@ class Deployment:
 
     def outgrown(self) -> None:
         """It takes more memory than there was room for: it is to ask again, for more."""
-        self.memory = int(max(self.memory, self.resident()) * OUTGROWN)
+        most = max(one.memory() for one in self.replicas)
+        # With a margin, which alone must not make it too large.
+        self._needs = max(most, min(int(most * OUTGROWN), self._residency.budget))
         self.sleep("it took more memory than was free")
 
     async def stop(self, drain_seconds: float) -> None:
@@ -412,6 +433,8 @@ class Deployment:
         if replica.state == "ready":
             self.info = replica.info
             self.was_ready = True
+            self._needs = 0
+            self.ready_since = time.monotonic()
             self.load_seconds = replica.load_seconds
             self.last_used = time.monotonic()
             self._residency.freed()  # what it takes is known now
@@ -493,6 +516,9 @@ class Deployment:
                 )
             self.freed()  # the batch lane may go on
             self._scale(now)
+            if self._refused and now - self._refused_at > REFUSED_SECONDS:
+                self._refused = None  # others may have left: the next call tries again
+                self._update(self.detail)
             may = self.state == "ready" and self.idle and not self.pinned
             if may and now - self.last_used > self.idle_seconds:
                 self.sleep(f"idle for {self.idle_seconds:g} s")

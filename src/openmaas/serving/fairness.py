@@ -112,12 +112,14 @@ class FairQueue:
 
     def pushed_out_by(self, share: Share) -> Call | None:
         """Where the queue is full: the newest call of the tenant that has the most waiting by its
-        weight, if that is more than the newcomer's tenant has."""
+        weight, if that is more than the newcomer's tenant has. One of the batch lane pushes out
+        none but its like."""
         if self._order == "arrival":
             return None
         lengths: dict[str, float] = {}
         newest: dict[str, Call] = {}
-        for priority in PRIORITIES:  # batch requests go first
+        lanes: tuple[Priority, ...] = PRIORITIES if share.priority == "interactive" else ("batch",)
+        for priority in lanes:  # batch requests go first
             for tenant, waiting in self._lanes[priority].items():
                 weighted = len(waiting) / waiting[-1].share.weight
                 lengths[tenant] = lengths.get(tenant, 0.0) + weighted

@@ -26,12 +26,13 @@ from openmaas.registry.deployments import (
     Replicas,
     Shadow,
     Target,
+    check,
 )
 from openmaas.registry.records import Records
 from openmaas.schema import PUBLIC
 from openmaas.serving.call import Call
 from openmaas.serving.choice import choose
-from openmaas.serving.deployment import Deployment
+from openmaas.serving.deployment import COMING, Deployment
 from openmaas.serving.fairness import Order
 from openmaas.serving.residency import Residency
 from openmaas.serving.rollout import Route
@@ -41,6 +42,9 @@ from openmaas.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+SETTLE_SECONDS = 0.1  # between two looks of somebody who waits for an alias
+COLLECT_SECONDS = 3600.0
+LOADS = 3  # times of limits.load_seconds after which what is pending is given up
 STANDBY_SECONDS = 60.0  # for which a version that answers no call any more stays loaded
 ITSELF = By("openmaas serve")
 
@@ -86,13 +90,14 @@ class Fleet:
         self._idle_seconds = idle_seconds
         self._serving: dict[Name, Deployment] = {}  # answers requests
         self._wanted: dict[Name, Deployed] = {}  # as of the last look at the records
+        self._active: dict[Name, Deployed] = {}  # … of the serving ones, as they were taken up
         self._coming: dict[Name, Deployment] = {}  # replaces the serving one once it is ready
         self._routes: dict[Model, dict[str, Route]] = {}
         self._models: set[Model] = set()  # of which something is deployed
         self._mirrors: dict[tuple[str, str, str, Shadow], Mirror] = {}
+        self._first: set[Deployment] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._unreported: dict[Name, Deployment] = {}
-        self._restarts: dict[Name, int] = {}  # that telemetry was told of
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -136,6 +141,12 @@ class Fleet:
 
     def everything(self) -> list[Deployment]:
         return [self._serving[name] for name in sorted(self._serving)]
+
+    def loading(self) -> bool:
+        """Whether something is loaded for the first time that was deployed when this started."""
+        first = (one for one in self._first if not one.was_ready and one.state in COMING)
+        self._first = set(first)
+        return bool(self._first)
 
     def routes(self, tenant: str, model: str) -> dict[str, Route]:
         """A model's aliases."""
@@ -260,12 +271,12 @@ class Fleet:
             if (
                 now.alias.pending is None
                 and alias.pending is not None
-                and (now.alias.targets != alias.pending)
+                and now.alias.targets != alias.pending.targets
             ):
                 raise Conflict(now.alias.detail or f"{alias.label} was changed meanwhile")
             if now.alias.pending is None or time.monotonic() > until:
                 return now.alias
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(SETTLE_SECONDS)
 
     # --- following the records ----------------------------------------------------------------
 
@@ -273,12 +284,14 @@ class Fleet:
         """Starts what is wanted and keeps following the records."""
         self.residency.start()
         await self._reconcile()
+        self._first = set(self._serving.values())
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         """Drains and ends every deployment."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(OpenMaaSError):
             await self._report()  # as it is now it is to be again
         everything = [*self._serving.values(), *self._coming.values()]
@@ -300,6 +313,7 @@ class Fleet:
         async with self._looking:
             deployed, aliases = await asyncio.to_thread(self._deployments.everything)
             await self._take_up({one.name: one for one in deployed})
+            self._expect(aliases)
             self._set_routes([await self._advance(alias) for alias in aliases])
             await self._judge()
             await self._report()
@@ -307,33 +321,64 @@ class Fleet:
     async def _take_up(self, wanted: dict[Name, Deployed]) -> None:
         for name in self._wanted.keys() - wanted.keys():
             del self._wanted[name]
+            self._active.pop(name, None)
             self._retire(self._serving.pop(name, None))
             self._retire(self._coming.pop(name, None))
         for name, want in wanted.items():
             known = self._wanted.get(name)
             if known is None or known.generation != want.generation:
-                await self._begin(want)
+                try:
+                    await self._begin(want)
+                except ModelNotFound as error:  # its version is gone: the others must go on
+                    log.error("%s cannot be served: %s", want.label, error.message)
         for name, new in list(self._coming.items()):
             if new.state == "ready":
                 self._retire(self._serving.get(name))
-                self._serving[name] = self._coming.pop(name)
+                self._serving[name], self._active[name] = self._coming.pop(name), wanted[name]
+            elif new.state == "broken":
+                await self._as_before(name, new)
+            else:
+                new.wake()
+
+    async def _as_before(self, name: Name, failed: Deployment) -> None:
+        """What was to replace a deployment cannot be loaded: it stays, in the records too."""
+        want, active = self._wanted[name], self._active[name]
+        log.error("%s version %d stays as it is: %s", failed.label, name[2], failed.detail)
+        serving = self._serving[name]
+        seen = msgspec.structs.replace(active, state=serving.state)
+        await asyncio.to_thread(self._deployments.restore, want, seen, failed.detail)
+        self._wanted[name] = msgspec.structs.replace(active, generation=want.generation)
+        self._retire(self._coming.pop(name))
+        self._unreported.pop(name, None)  # what failed is not what is there
+
+    def _expect(self, aliases: list[Alias]) -> None:
+        """Which deployments must be loaded though nobody calls them yet."""
+        awaited = {
+            (alias.tenant, alias.model, target.version)
+            for alias in aliases
+            for target in (alias.pending.targets if alias.pending else ())
+        }
+        for name, one in self._serving.items():
+            one.wanted = name in awaited and name not in self._coming
+        for one in self._coming.values():
+            one.wanted = True
 
     async def _advance(self, alias: Alias) -> Alias:
         """What is pending answers once all of it is loaded, or is given up if it cannot be."""
         if alias.pending is None:
             return alias
         ready = True
-        for target in alias.pending:
+        for target in alias.pending.targets:
             name = (alias.tenant, alias.model, target.version)
             one = self._coming.get(name) or self._serving.get(name)
             if one is None:
                 return alias  # another look at the records will have it
-            if one.state == "broken":
-                why = f"version {target.version} cannot be served: {one.detail}"
+            late = time.time() - alias.changed > self._limits.load_seconds * LOADS
+            if one.state == "broken" or (late and one.state != "ready"):
+                why = f"version {target.version} cannot be served: {one.detail or one.progress()}"
                 log.error("%s stays as it is: %s", alias.label, why)
                 await asyncio.to_thread(self._deployments.give_up, alias, why)
                 return alias
-            one.wanted = one.state != "ready"
             one.wake()
             ready = ready and one.state == "ready" and name not in self._coming
         if not ready:
@@ -353,28 +398,50 @@ class Fleet:
             same = before is not None and before.alias.generation == alias.generation
             route = before if same and before is not None else Route(alias, before)
             routes.setdefault(model, {})[alias.alias] = route
-            answering = {one.version for one in (*alias.targets, *(alias.pending or ()))}
+            answering = {one.version for one in alias.targets}
+            if alias.pending is not None:
+                answering.update(one.version for one in alias.pending.targets)
             if alias.shadow is not None:
                 answering.add(alias.shadow.version)
             used.setdefault(model, set()).update(answering)
         self._routes = routes
         self._models = {name[:2] for name in self._serving}
+        shadows = {(a.tenant, a.model, a.alias, a.shadow) for a in aliases if a.shadow}
+        self._mirrors = {name: one for name, one in self._mirrors.items() if name in shadows}
         for name, one in self._serving.items():
-            one.idle_seconds = self._wanted[name].idle_seconds or self._idle_seconds
-            if one.number not in used.get(name[:2], set()):
+            want = self._wanted[name]
+            one.idle_seconds = want.idle_seconds or self._idle_seconds
+            one.answers = want.kept or one.number in used.get(name[:2], set())
+            if not one.answers:
                 one.idle_seconds = min(STANDBY_SECONDS, one.idle_seconds)
 
     async def _judge(self) -> None:
         """Takes back what breaks its bounds."""
         for routes in self._routes.values():
             for route in routes.values():
-                why = route.verdict() if route.alias.pending is None else None
+                alias = route.alias
+                if alias.pending is not None and alias.pending.targets == alias.previous:
+                    continue  # it is on its way back
+                why = route.verdict() or self._broken(route)
                 if why is None:
                     continue
-                alias = route.alias
                 log.error("%s is rolled back: %s", alias.label, why)
                 name = (alias.tenant, alias.model, alias.alias)
-                await asyncio.to_thread(self._deployments.roll_back, name, ITSELF, why)
+                with contextlib.suppress(ModelNotFound):  # it was removed at this very moment
+                    await asyncio.to_thread(
+                        self._deployments.roll_back, name, ITSELF, why, alias.generation
+                    )
+
+    def _broken(self, route: Route) -> str | None:
+        """Why a version that is held to bounds answers nobody at all."""
+        alias = route.alias
+        if alias.bounds is None or len(alias.targets) == 1:
+            return None
+        for target in alias.targets:
+            one = self._serving.get((alias.tenant, alias.model, target.version))
+            if target.version != route.main and one is not None and one.state == "broken":
+                return f"version {target.version} is broken: {one.detail}"
+        return None
 
     async def _begin(self, want: Deployed) -> None:
         version = await asyncio.to_thread(
@@ -413,7 +480,7 @@ class Fleet:
             self._coming[want.name] = new
             new.wanted = True
         else:
-            self._serving[want.name] = new
+            self._serving[want.name], self._active[want.name] = new, want
         # One that slept when a gateway was here before sleeps on.
         if before is not None or new.pinned or want.state != "asleep":
             new.wake()
@@ -433,20 +500,20 @@ class Fleet:
         name = (deployment.tenant, deployment.model, deployment.number)
         if deployment is (self._coming.get(name) or self._serving.get(name)):
             self._unreported[name] = deployment
-        if deployment.state == "ready":
-            deployment.wanted = False
-        for _ in range(deployment.restarts - self._restarts.get(name, 0)):
+        for _ in range(deployment.restarts - deployment.counted_restarts):
             self._telemetry.restarted(deployment.label)
-        self._restarts[name] = deployment.restarts
+        deployment.counted_restarts = deployment.restarts
 
     async def _report(self) -> None:
-        noted, self._unreported = self._unreported, {}
-        for name, deployment in noted.items():
+        for name, deployment in list(self._unreported.items()):
             want = self._wanted.get(name)
+            if want is not None and (
+                deployment is self._coming.get(name) and deployment.state == "ready"
+            ):
+                continue  # it is, once it answers in place of the old
+            if self._unreported.get(name) is deployment:
+                del self._unreported[name]
             if want is None:
-                continue
-            if deployment is self._coming.get(name) and deployment.state == "ready":
-                self._unreported[name] = deployment  # it is, once it answers in place of the old
                 continue
             seen = msgspec.structs.replace(
                 want,
@@ -459,7 +526,11 @@ class Fleet:
                 load_seconds=deployment.load_seconds,
                 info=msgspec.to_builtins(deployment.info),
             )
-            await asyncio.to_thread(self._deployments.report, seen)
+            try:
+                await asyncio.to_thread(self._deployments.report, seen)
+            except BaseException:
+                self._unreported.setdefault(name, deployment)  # it is still to be told
+                raise
 
     def _count(self, deployment: Deployment, call: Call, error: OpenMaaSError | None) -> None:
         code = None if error is None else error.code
@@ -471,8 +542,10 @@ class Fleet:
             tokens=(call.usage.input_tokens, call.usage.output_tokens),
             rows=call.usage.rows,
         )
-        for route in self._routes.get((deployment.tenant, deployment.model), {}).values():
-            route.observe(deployment.number, call.seconds, code)
+        if call.route is not None and call.dispatched is not None:
+            # What it waited for says nothing of the version that answered it.
+            seconds = call.seconds - (call.dispatched - call.started)
+            call.route.observe(deployment.number, seconds, code)
 
 
 def _told(targets: list[Target]) -> str:
@@ -493,11 +566,13 @@ def deploy(
     replicas: Replicas | None = None,
     idle_seconds: float | None = None,
     live: bool = True,
+    kept: bool = False,
 ) -> Deployed:
     """Writes down that a model's version (default: the newest) is wanted.
 
     Args:
         live: the model's calls are to go to it; else it answers only those that name it.
+        kept: it stays deployed where no alias leads to it.
 
     Raises:
         ModelNotFound: no such model or version.
@@ -509,6 +584,7 @@ def deploy(
     return deployments.deploy(
         found, by, name, reason, options or {}, replicas=replicas, idle_seconds=idle_seconds,
         live=live,
+        kept=kept,
     )  # fmt: skip
 
 
@@ -530,7 +606,8 @@ def point(
         InvalidRequest, ModelNotFound: see ``Deployments.point``.
         ConfigurationError: no runtime serves a version's format.
     """
-    tenant, model, _ = name
+    tenant, model, alias = name
+    check(alias, targets, shadow)
     have = {one.version: one for one in deployments.all() if one.name[:2] == (tenant, model)}
     live = {one.alias: one for one in deployments.aliases(model, tenant)}.get(LIVE)
     like = have.get(live.main) if live is not None else None

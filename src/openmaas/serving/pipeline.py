@@ -10,6 +10,7 @@ import msgspec
 from openmaas.audit import By
 from openmaas.config import Limits
 from openmaas.errors import (
+    DeadlineExceeded,
     InsufficientMemory,
     InvalidRequest,
     ModelNotFound,
@@ -81,6 +82,7 @@ class Pipeline:
         except OpenMaaSError:
             ticket.release(reserved)
             raise
+        call.route = route
         ticket.follow(call, reserved)
         try:
             ticket.queue(call)
@@ -138,14 +140,16 @@ class Pipeline:
         for one in self.seen_by(ticket.caller):
             if one.state in ("broken", "stopping"):
                 continue
+            if one.info is None and one.state == "waiting for memory":
+                continue  # nobody knows what it is, nor when it will be told
             try:
                 info = await one.known(deadline)
-            except (Overloaded, InsufficientMemory):
+            except (Overloaded, InsufficientMemory, DeadlineExceeded):
                 continue
             rank = order(info)
-            found = self.fleet.find(ticket.caller.tenant, one.model, key=ticket.sticky)
-            if rank is not None and found is not None:
-                able.append((rank, one.model, Asking(self, ticket, found, info)))
+            if rank is not None:
+                asking = Asking(self, ticket, Found(one, None), info, chosen=False)
+                able.append((rank, one.model, asking))
         return [asking for _, _, asking in sorted(able, key=lambda one: one[:2])]
 
     # --- what a caller sees -----------------------------------------------------------------
@@ -220,6 +224,7 @@ class Pipeline:
         self, caller: Caller, model: str, is_there: Callable[[str, str], Awaitable[bool]]
     ) -> str:
         """Whose model a caller changes: its tenant's, or for an administrator a public one.
+        Where there is neither, it is the one that could be the caller's.
 
         Raises:
             PermissionDenied: it is public, and the caller no administrator.
@@ -228,7 +233,7 @@ class Pipeline:
             return caller.tenant
         if not caller.may("admin") and await is_there(PUBLIC, model):
             raise PermissionDenied(f"model {model[:256]!r} is public; it takes an admin's key")
-        return PUBLIC
+        return PUBLIC if caller.may("admin") else caller.tenant
 
     def _bounded(self, request: Request, info: ModelInfo) -> Request:
         limits = self.limits

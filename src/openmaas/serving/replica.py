@@ -30,6 +30,7 @@ BACKOFF_SECONDS = 0.1  # doubles with each crash
 # next is soon there.
 ROOM_SECONDS = 0.1
 LEAST_ROOM = 32
+MEASURE_SECONDS = 0.1  # for which its memory is believed to be as it was measured
 DIED = "the model's worker died while it held this request; the model is being restarted"
 
 
@@ -72,6 +73,7 @@ class Replica:
         self._limits = limits
         self._owner = owner
         self._process: Worker | None = None  # as soon as there is one
+        self._measured_at, self._measured = -MEASURE_SECONDS, 0
         self._sent: dict[int, tuple[Call, int]] = {}  # what holds places → how many
         self._done = 0  # calls since the last look
         self._pace = 0.0  # a second, of the best times lately
@@ -113,12 +115,14 @@ class Replica:
     # --- its worker ------------------------------------------------------------------------
 
     def memory(self) -> int:
-        """Resident bytes now."""
+        """Resident bytes, as of a moment ago."""
         if self._process is None:
             return 0
-        bytes_ = self._process.memory()
-        self.peak = max(self.peak, bytes_)
-        return bytes_
+        now = time.monotonic()
+        if now - self._measured_at > MEASURE_SECONDS:
+            self._measured_at, self._measured = now, self._process.memory()
+            self.peak = max(self.peak, self._measured)
+        return self._measured
 
     @property
     def pid(self) -> int | None:
@@ -189,12 +193,13 @@ class Replica:
 
     async def _one_life(self) -> str:
         """Starts a worker and returns how it ended."""
-        self._exited = asyncio.get_running_loop().create_future()
+        exited = self._exited = asyncio.get_running_loop().create_future()
+        self._measured_at, self._measured = -MEASURE_SECONDS, 0
         if self.state != "loading":
             self._set("restarting", f"loading again; before: {self.detail}")
         self.since = time.monotonic()
         worker, first = await self._placement.start(
-            self.spec, self._started, self._on_frame, self._on_exit
+            self.spec, self._started, self._on_frame, lambda words: self._on_exit(exited, words)
         )
         if isinstance(first, Refused):
             await worker.stop(seconds=1)
@@ -207,23 +212,25 @@ class Replica:
         self._set("ready", "")
         try:
             # Shielded: when this task is cancelled to stop the worker, the worker still runs.
-            return await asyncio.shield(self._exited)
+            return await asyncio.shield(exited)
         finally:
-            if self._exited.done():
+            if exited.done():
                 self.worker = None
 
     def _started(self, worker: Worker) -> None:
         self._process = worker
 
-    def _on_exit(self, words: str) -> None:
+    def _on_exit(self, exited: asyncio.Future[str], words: str) -> None:
+        if not exited.done():
+            exited.set_result(words)
+        if exited is not self._exited:
+            return  # an earlier worker took its time to die
         self._cancelled.clear()
         if self.worker is not None:
             self.worker = None
             if self.state == "ready":
                 self._set("restarting", f"{self.detail}; {words}" if self.detail else words)
             self._lose(WorkerFailed(DIED, retry_after=1))
-        if self._exited is not None and not self._exited.done():
-            self._exited.set_result(words)
 
     def _lose(self, error: WorkerFailed) -> None:
         calls = [call for call, _ in self._sent.values()]

@@ -108,17 +108,21 @@ class Residency:
                 log.exception("cannot look after memory; trying again")
 
     def _look(self) -> None:
-        resident = sum(one.resident() for one in self._all)
-        if resident > self.budget:
-            self._shrink(resident)
+        staying = sum(one.resident() - one.ending() for one in self._all)
+        if staying > self.budget:
+            self._shrink(staying)
         for deployment, since in list(self._asking.items()):
             need = deployment.footprint
-            others = sum(self._of(one) for one in self._all if one.pinned and one is not deployment)
-            if not deployment.memory:  # a guess refuses nobody
+            others = sum(
+                self._of(one) for one in self._all if one.pinned and not one.replaced_by(deployment)
+            )
+            if not deployment.measured:  # a guess refuses nobody
                 need = max(deployment.size, min(need, self.budget - others))
             if need + others > self.budget:
                 del self._asking[deployment]
-                deployment.refuse(self._never(deployment, need, others))
+                if others:
+                    log.error("pinned models take %s of the budget", _mib(others))
+                deployment.refuse(self._never(deployment, need))
                 continue
             taken = self.taken()
             if taken + need <= self.budget:
@@ -129,18 +133,27 @@ class Residency:
                 del self._asking[deployment]
                 deployment.defer("no room in memory; it is loaded when it is called")
                 continue
-            self._make_room(taken + need - self.budget, time.monotonic() - since)
+            if time.monotonic() - since < PATIENCE_SECONDS:
+                self._make_room(taken + need - self.budget, idle=True)
+            else:
+                self._make_room(taken + need - self.budget, idle=False)
             return  # nobody overtakes
 
-    def _make_room(self, bytes_: int, waited: float) -> None:
-        """Has others leave until so many bytes are on their way."""
-        on_their_way = sum(replica.memory() for one in self._all for replica in one.leaving) + sum(
-            self._of(one) for one in self._all if one.draining
-        )
+    def _make_room(self, bytes_: int, *, idle: bool) -> None:
+        """Has others leave until so many bytes are on their way.
+
+        Args:
+            idle: only those that have nothing to do.
+        """
+        on_their_way = sum(one.ending() for one in self._all)
+        on_their_way += sum(self._of(one) for one in self._all if one.draining)
+        now = time.monotonic()
         for one in self._by_worth():
             if on_their_way >= bytes_:
                 return
-            if one.draining or not (one.idle or waited > PATIENCE_SECONDS):
+            # What a load cost is to be worth it: a busy model keeps its turn for as long.
+            turn = max(PATIENCE_SECONDS, one.load_seconds)
+            if one.draining or not (one.idle or (not idle and now - one.ready_since > turn)):
                 continue
             on_their_way += self._of(one)
             self.evictions += 1
@@ -155,7 +168,7 @@ class Residency:
             idle = now - one.last_used
             return not one.idle, -idle / max(one.load_seconds, LEAST_LOAD_SECONDS)
 
-        loaded = (one for one in self._all if one.replicas and not one.pinned)
+        loaded = (one for one in self._all if one.replicas and not one.pinned and not one.wanted)
         return sorted((one for one in loaded if one.state == "ready"), key=worth)
 
     def _shrink(self, taken: int) -> None:
@@ -169,7 +182,7 @@ class Residency:
         if taken <= self.budget * TOLERANCE:
             return
         for one in self._all:
-            if one.state == "loading" and not one.pinned:
+            if one.state in ("loading", "restarting") and not one.pinned:
                 # It is larger than it seemed. What it took is known now; it asks again, and
                 # others leave for it or it is refused.
                 log.warning("%s takes more memory than was free; it is stopped", one.label)
@@ -184,13 +197,12 @@ class Residency:
         known = sum(max(replica.memory(), each) for replica in one.replicas)
         return max(resident, known + sum(replica.memory() for replica in one.leaving))
 
-    def _never(self, one: Deployment, need: int, others: int) -> InsufficientMemory:
-        pinned = f", of which pinned models take {_mib(others)}" if others else ""
-        measured = "takes" if one.memory else "is expected to take"
+    def _never(self, one: Deployment, need: int) -> InsufficientMemory:
+        takes = "takes" if one.measured else "is expected to take"
         return InsufficientMemory(
-            f"model {one.model!r} {measured} {_mib(need)}; the memory budget is "
-            f"{_mib(self.budget)}{pinned}. Its operator may raise memory_budget, or deploy a "
-            "smaller model"
+            f"model {one.model!r} {takes} {_mib(need)}; the memory budget is "
+            f"{_mib(self.budget)}, without what pinned models need. Its operator may raise "
+            "memory_budget, or deploy a smaller model"
         )
 
 

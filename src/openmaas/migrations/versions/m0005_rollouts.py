@@ -22,7 +22,8 @@ def upgrade() -> None:
         sa.Column("min_replicas", sa.Integer, nullable=False),
         sa.Column("max_replicas", sa.Integer, nullable=False),
         sa.Column("idle_seconds", sa.Float),
-        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("kept", sa.Boolean, nullable=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("detail", sa.Text, nullable=False),
         sa.Column("gateway_pid", sa.Integer),
@@ -44,7 +45,7 @@ def upgrade() -> None:
         sa.Column("shadow", sa.JSON(none_as_null=True)),
         sa.Column("bounds", sa.JSON(none_as_null=True)),
         sa.Column("detail", sa.Text, nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("changed", sa.BigInteger, nullable=False),
     )
     old = sa.text(
@@ -54,6 +55,7 @@ def upgrade() -> None:
     rows = op.get_bind().execute(old).mappings().all()
     if rows:
         more = {
+            "kept": False,
             "min_replicas": 0, "max_replicas": 1, "workers": [], "memory": 0, "load_seconds": 0.0,
             "info": None,
         }  # fmt: skip
