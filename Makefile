@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training eval-tasks eval-training \
+.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce eval-tasks eval-training \
   soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches lock clean
 
 help: ## says what there is
@@ -70,6 +70,9 @@ bench-tenancy: .venv/.all ## what keys, quotas, fair shares and the ledger cost,
 
 bench-training: .venv/.all ## jobs beside plain TensorFlow, sessions beside a loop of one's own
 	@for one in training sessions; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
+
+bench-scarce: .venv/.all ## a rollout under load, more models than fit, cold starts, batches beside calls
+	@for one in rollout residency cold_start batches; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
 
 soak-promises: .venv/.all ## load, crashes, hangs and slow clients against what is promised; prints a table
 	@$(BIN)/python benchmarks/promises.py --kills 100 $(ARGS)
