@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,7 +162,7 @@ def test_what_slept_sleeps_on_and_a_stream_sees_it_wake(data: Path) -> None:
         with Client(server.url, server.key) as client:
             (one,) = client.deployments.list()
             assert one["expected_memory"] > 0  # measured, and kept
-        time.sleep(0.6)  # the server writes down what it sees twice a second
+        server.wait_until(lambda: " asleep " in cli(data, "status"), 20)  # it is written down
         server.process.send_signal(signal.SIGKILL)
         server.process.wait(10)
     with serving(data) as server:

@@ -81,9 +81,13 @@ def test_the_batch_lane_gives_way(data: Path) -> None:
                 one.result()
             ask("interactive")
             batch = [pool.submit(ask, "batch") for _ in range(8)]
+            last = time.monotonic()
             for _ in range(5):
                 first = pool.submit(ask, "interactive")
                 while not first.done():
-                    assert running() <= 2
+                    seen = running()
+                    if time.monotonic() - last < 0.8:  # the lane is held back for a second
+                        assert seen <= 2
+                last = time.monotonic()
             for one in batch:
                 one.result()
