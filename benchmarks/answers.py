@@ -1,8 +1,8 @@
 """Load generator that notes who answered: so many connections, each asking without a pause.
 
 Usage: ``answers.py URL BODY CONNECTIONS SECONDS KEY``; BODY is a file. Prints a line for each
-answer: when it was asked and how long it took (seconds on ``time.monotonic()``), its status,
-the version that its body names and the one that its header names.
+answer: when it was asked and how long it took (seconds on ``time.monotonic()``), its status (0:
+none came), the version that its body names and the one that its header names.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 BODY = re.compile(rb'"model_version":"(\d+)"')
+TIMEOUT_SECONDS = 30.0
 HEADER = re.compile(rb"x-openmaas-model: [^@\r]+@(\d+)")
 
 
@@ -28,11 +29,13 @@ async def ask(url: str, body: bytes, until: float, key: str, lines: list[str]) -
     while (began := time.monotonic()) < until:
         try:
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
-            answer = await reader.readexactly(length)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+                answer = await reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError):
-            lines.append(f"{began} 0 0 - -")
+            lines.append(f"{began:.4f} {time.monotonic() - began:.5f} 0 - -")
+            writer.close()
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
             continue
         took = time.monotonic() - began
