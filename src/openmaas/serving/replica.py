@@ -206,6 +206,7 @@ class Replica:
             self._set("broken", first.message)
             return first.message
         self.load_seconds = time.monotonic() - self.since
+        self._measured_at = -MEASURE_SECONDS  # what it took while it loaded was not all
         self.worker = worker
         self.info = first.info
         self._beat = time.monotonic(), 0.0
