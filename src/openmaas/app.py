@@ -40,7 +40,7 @@ from openmaas.gateway import (
 )
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.inside import Inside
-from openmaas.gateway.protocol import Protocol
+from openmaas.gateway.protocol import Protocol, close_late
 from openmaas.gateway.server import Server, Service
 from openmaas.placement.local import LocalPlacement
 from openmaas.registry.artifacts import ArtifactStore
@@ -70,6 +70,8 @@ from openmaas.training.uploads import Uploads
 from openmaas.training.workshop import Workshop
 
 log = logging.getLogger(__name__)
+
+TICKS = 10  # of uvicorn's, a tenth of a second each, between two looks at connections
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,13 @@ def serve(settings: Settings, store: Store, listening: Callable[[str], None]) ->
 
 
 class _Graceful(uvicorn.Server):
-    """Ends with exit code 0 after SIGTERM: uvicorn's own raises the signal again."""
+    """Ends with exit code 0 after SIGTERM: uvicorn's own raises the signal again. Ends connections
+    on which a request does not come."""
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            close_late(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -48,7 +49,8 @@ def test_slow_senders_and_readers_cost_the_others_nothing(patient: ServerProcess
     statuses = []
     while time.monotonic() < until:
         for one in lorises[::2]:
-            one.sendall(b" ")
+            with contextlib.suppress(OSError):  # in the middle of a name it is a bad request
+                one.sendall(b" ")
         statuses.append(predict(patient).status_code)
     assert set(statuses) == {200}
     assert patient.rss() - before < (READERS + 10) * MIB  # at the most one each, and their sockets

@@ -44,7 +44,6 @@ T = TypeVar("T")
 JSON = b"application/json"
 DONE = b"data: [DONE]\n\n"
 PING_SECONDS = 15.0
-BODY_SECONDS = 30.0  # between two parts of a request's body
 PROGRESS_SECONDS = 2.0  # between words on a model that a stream waits for
 WATCH_AFTER_SECONDS = 0.1
 
@@ -155,13 +154,7 @@ class Exchange:
             raise _too_large(limit)
         size = 0
         while True:
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    message = await self.receive()
-            except TimeoutError:
-                raise InvalidRequest(
-                    f"nothing of the request's body came for {BODY_SECONDS:g} s"
-                ) from None
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise Abandoned("the client closed its connection")
             part = message.get("body", b"")

@@ -1,45 +1,54 @@
-"""HTTP/1.1 on a socket: uvicorn's own, but a request's head must arrive in time."""
+"""HTTP/1.1 on a socket: uvicorn's own, but what a client has begun to send must go on."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_SECONDS = 30.0  # from a connection's or request's first sign to the end of its headers
+WAIT_SECONDS = 30.0  # for the next sign of a request's head or body
 
 
 class Protocol(HttpToolsProtocol):
-    """Uvicorn closes a connection that is idle between requests, but not one on which a request's
-    head arrives byte by byte (slow loris): so many of those hold all of a server's sockets."""
+    """Uvicorn closes a connection that is idle between requests, but not one on which a request
+    has begun and does not come (slow loris): so many of those hold all of a server's sockets."""
 
-    _late: asyncio.TimerHandle | None = None
+    _waits_since: float | None = None  # for more of a request, on the loop's clock
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._begin()
+        self._waits_since = self.loop.time()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._begin()
+        self._waits_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        self._end()
+        self._waits_since = self.loop.time()
         super().on_headers_complete()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end()
-        super().connection_lost(exc)
+    def on_body(self, body: bytes) -> None:
+        self._waits_since = self.loop.time()
+        super().on_body(body)
 
-    def _begin(self) -> None:
-        if self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self._too_late)
+    def on_message_complete(self) -> None:
+        self._waits_since = None
+        super().on_message_complete()
 
-    def _end(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-    def _too_late(self) -> None:
+    def close_if_late(self, now: float) -> None:
+        """Ends the connection if nothing of a request came for too long; not while it is ours to
+        read on."""
+        since = self._waits_since
+        if since is None or now - since < WAIT_SECONDS or self.flow.read_paused:
+            return
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def close_late(connections: Iterable[object]) -> None:
+    """Looks at all of a server's connections; to be called every second or so."""
+    now = asyncio.get_running_loop().time()
+    for one in list(connections):
+        if isinstance(one, Protocol):
+            one.close_if_late(now)
