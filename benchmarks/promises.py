@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 import httpx  # noqa: E402
 from report import machine, number, table  # noqa: E402
 from tests.conftest import deploy_echo  # noqa: E402
-from tests.processes import cli, serving  # noqa: E402
+from tests.processes import alive, cli, serving  # noqa: E402
 
 from openmaas.client import ApiError, Client  # noqa: E402
 
@@ -223,9 +223,9 @@ def f2(base: Path, kills: int, seconds: float) -> Row:
                 server.process.wait()
                 thread.join()
                 until = time.monotonic() + 10
-                while any(map(_alive, children)) and time.monotonic() < until:
+                while any(map(alive, children)) and time.monotonic() < until:
                     time.sleep(0.02)
-                orphans += sum(map(_alive, children))
+                orphans += sum(map(alive, children))
             with contextlib.closing(sqlite3.connect(data / "openmaas.db")) as database:
                 check = database.execute("PRAGMA integrity_check").fetchall()
             broken += check != [("ok",)]
@@ -233,13 +233,6 @@ def f2(base: Path, kills: int, seconds: float) -> Row:
             "ready in 10 s; nothing acknowledged lost; no orphan",
             f"ready in {max(ready):.1f} s at the most; {lost} lost; {orphans} orphans; "
             f"{broken} damaged databases")  # fmt: skip
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def f6(base: Path, kills: int, seconds: float) -> Row:
@@ -397,7 +390,7 @@ def f10(base: Path, kills: int, seconds: float) -> Row:
                 finished = time.monotonic() - began
             code = server.process.wait(60)
             until = time.monotonic() + 10
-            while any(map(_alive, children)) and time.monotonic() < until:
+            while any(map(alive, children)) and time.monotonic() < until:
                 time.sleep(0.02)
             gone = time.monotonic() - began - finished
     return ("F10", "SIGTERM with 20 calls in flight", "they finish in 30 s; children gone in 10 s",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from pysqlite3 import dbapi2 as sqlite
@@ -36,6 +37,16 @@ _POSTGRES = {
 }
 
 
+class Row(Protocol):
+    """What pages of rows are told apart by."""
+
+    @property
+    def created(self) -> int: ...
+
+    @property
+    def id(self) -> str: ...
+
+
 class Database:
     """Transactions. What fails because the database is away, or its disk full, is raised as
     ``StorageUnavailable`` and ``StorageFull``; a broken constraint as SQLAlchemy's own error."""
@@ -59,6 +70,24 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def page(
+    query: sa.Select[Any], table: sa.Table, limit: int, last: Row | None, *, oldest: bool = False
+) -> sa.Select[Any]:
+    """The rows of a query that come after one, the newest first; of those made in the same second
+    by their ids.
+
+    Args:
+        last: the last of the page before; None: from the beginning.
+        oldest: the oldest first instead.
+    """
+    columns = (table.c.created, table.c.id)
+    if last is not None:
+        at, before = sa.tuple_(*columns), sa.tuple_(last.created, last.id)
+        query = query.where(at > before if oldest else at < before)
+    order = columns if oldest else [column.desc() for column in columns]
+    return query.order_by(*order).limit(limit)
 
 
 @contextmanager

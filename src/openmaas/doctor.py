@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from openmaas.serving.residency import group_limit
+
 State = Literal["ok", "lacking", "missing"]
 
 MEMORY_BYTES = 2 * 1024**3  # the starter models and their server, with room
@@ -90,7 +92,7 @@ def _memory() -> Iterator[Finding]:
         line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if line
     )
     total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
-    limit = _cgroup_limit()
+    limit = group_limit()
     free = free if limit is None else min(free, limit)
     what = f"{free / 1e9:.1f} GB available of {total / 1e9:.1f}"
     if limit is not None and limit < total:
@@ -99,14 +101,6 @@ def _memory() -> Iterator[Finding]:
         yield Finding("memory", "lacking", what, "the starter models want 2 GB; stop something")
     else:
         yield Finding("memory", "ok", what)
-
-
-def _cgroup_limit() -> int | None:
-    try:
-        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
 
 
 def _disk(data: Path) -> Iterator[Finding]:

@@ -1,9 +1,6 @@
-"""What tenants keep on disk: within their quotas, and there after a crash."""
+"""What tenants keep on disk, within their quotas."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -25,12 +22,3 @@ def check_stored(connection: sa.Connection, tenant: str, more: int) -> None:
         raise QuotaExhausted(
             f"tenant {tenant} would store {total} bytes; its quota is stored_bytes={most}"
         )
-
-
-def sync_folder(folder: Path) -> None:
-    """Has the names in a folder survive a crash."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

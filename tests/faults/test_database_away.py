@@ -23,7 +23,7 @@ from tests.faults.cut_link import CutLink
 from tests.faults.metering import House, Seen, ledger, mixed, prepare, tenants
 from tests.faults.test_metering import by_request, check_finished
 from tests.postgres import Postgres
-from tests.processes import ServerProcess, serving
+from tests.processes import ServerProcess, alive, serving
 
 KILLS = int(os.environ.get("KILLS", "4"))  # `make soak-kill` takes 100
 
@@ -87,22 +87,15 @@ def test_the_gateway_is_killed_again_and_again(data: Path, database_url: str | N
                 seen += some.result()
             server.process.wait()
             until = time.monotonic() + 10
-            while any(map(_alive, children)) and time.monotonic() < until:
+            while any(map(alive, children)) and time.monotonic() < until:
                 time.sleep(0.02)
-            assert not any(map(_alive, children))
+            assert not any(map(alive, children))
         if database_url is None:
             with sqlite.connect(data / "openmaas.db") as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert sum(one.whole for one in seen) > KILLS
     with serving(data, **env) as server:
         check_finished(by_request(ledger(server)), seen)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.fixture

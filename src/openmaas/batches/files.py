@@ -12,12 +12,12 @@ import msgspec
 import sqlalchemy as sa
 
 from openmaas.audit import By
-from openmaas.database import Database
+from openmaas.database import Database, page
 from openmaas.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, QuotaExhausted
-from openmaas.registry.artifacts import disk_errors, need_space
+from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.schema import batches
 from openmaas.schema import files as table
-from openmaas.storage import check_stored, sync_folder
+from openmaas.storage import check_stored
 
 Purpose = Literal["batch", "batch_output"]
 Order = Literal["asc", "desc"]
@@ -193,19 +193,12 @@ class Files:
             after: the last one's id of the page before.
             order: by when they were made; "desc": the newest first.
         """
-        at = sa.tuple_(table.c.created, table.c.id)
-        query = sa.select(*_COLUMNS).where(table.c.tenant == tenant, _there()).limit(limit)
-        if order == "asc":
-            query = query.order_by(table.c.created, table.c.id)
-        else:
-            query = query.order_by(table.c.created.desc(), table.c.id.desc())
+        query = sa.select(*_COLUMNS).where(table.c.tenant == tenant, _there())
         if purpose is not None:
             query = query.where(table.c.purpose == purpose)
         with self._database.read() as connection:
-            if after:
-                one = get(connection, after, tenant)
-                last = sa.tuple_(one.created, one.id)
-                query = query.where(at > last if order == "asc" else at < last)
+            last = get(connection, after, tenant) if after else None
+            query = page(query, table, limit, last, oldest=order == "asc")
             return [File(*row) for row in connection.execute(query)]
 
     def path(self, id: str) -> Path:

@@ -15,8 +15,7 @@ from openmaas.batches.files import File, Files
 from openmaas.batches.lines import LineError, Output, line_id, raw_lines, read_one
 from openmaas.batches.records import Batch, Tokens
 from openmaas.batches.results import Results
-from openmaas.registry.artifacts import disk_errors
-from openmaas.storage import sync_folder
+from openmaas.registry.artifacts import disk_errors, sync_folder
 
 EXPIRED = LineError("batch_expired", "the batch's time was over before this line was answered")
 

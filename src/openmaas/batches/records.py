@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from openmaas.audit import By
 from openmaas.batches.files import UNFINISHED, File, State, add
 from openmaas.batches.files import get as get_file
-from openmaas.database import Database
+from openmaas.database import Database, page
 from openmaas.errors import Conflict, InvalidRequest, NotFound, QuotaExhausted
 from openmaas.schema import batches as table
 from openmaas.schema import usage
@@ -159,19 +159,10 @@ class Batches:
         Args:
             after: the last one's id of the page before.
         """
-        query = (
-            sa.select(*_COLUMNS)
-            .where(table.c.tenant == tenant)
-            .order_by(table.c.created.desc(), table.c.id.desc())
-            .limit(limit)
-        )
+        query = sa.select(*_COLUMNS).where(table.c.tenant == tenant)
         with self._database.read() as connection:
-            if after:
-                last = _get(connection, after, tenant)
-                query = query.where(
-                    sa.tuple_(table.c.created, table.c.id) < sa.tuple_(last.created, last.id)
-                )
-            return [_batch(row) for row in connection.execute(query)]
+            last = _get(connection, after, tenant) if after else None
+            return [_batch(row) for row in connection.execute(page(query, table, limit, last))]
 
     def cancel(self, id: str, tenant: str, by: By) -> Batch:
         """What is done of it is kept; one that is being cancelled is returned as it is.

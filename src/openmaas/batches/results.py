@@ -16,8 +16,7 @@ from openmaas.batches.files import LINES
 from openmaas.batches.lines import number_of, rested
 from openmaas.batches.records import Tokens
 from openmaas.errors import StorageFull
-from openmaas.registry.artifacts import disk_errors
-from openmaas.storage import sync_folder
+from openmaas.registry.artifacts import disk_errors, sync_folder
 
 log = logging.getLogger(__name__)
 

@@ -135,7 +135,7 @@ def deploy_and_report(chosen: Settings, store: Store, model: str, **how: Unpack[
         seen = _settled(store, wanted, chosen.limits.load_seconds)
     if seen is None:
         raise EngineFailed(f"{wanted.label} has been undeployed or deployed anew meanwhile")
-    if (seen.runtime, seen.options) != (wanted.runtime, wanted.options):
+    if not seen.runs_as(wanted):
         raise EngineFailed(f"{wanted.label} is served {seen.detail}")
     if seen.state == "asleep":
         say(f"{wanted.label} is asleep: {seen.detail}")

@@ -359,15 +359,12 @@ class Exchange:
         gone = asyncio.ensure_future(self.disconnected())
         try:
             while True:
-                waits = ping and call.dispatched is None and call.progress is not None
-                every = PROGRESS_SECONDS if waits else PING_SECONDS
+                every = PROGRESS_SECONDS if ping and call.waits_for() else PING_SECONDS
                 if (await asyncio.wait({gone}, timeout=every))[0]:
                     break
                 if ping and time.monotonic() - self._last_sent >= every:
                     await self.start_events()
-                    waits = call.dispatched is None and call.progress is not None
-                    words = call.progress() if waits and call.progress else "ping"
-                    await self.send_events(f": {words}\n\n".encode())
+                    await self.send_events(f": {call.waits_for() or 'ping'}\n\n".encode())
             call.cancel()
         finally:
             gone.cancel()

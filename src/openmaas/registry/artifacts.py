@@ -179,13 +179,13 @@ class ArtifactStore:
                 out.flush()
                 os.fsync(out.fileno())
             (folder / MANIFEST_NAME).chmod(0o444)
-            _sync_folder(folder)
+            sync_folder(folder)
             try:
                 folder.rename(target)
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise  # otherwise somebody else stored the same bytes meanwhile
-            _sync_folder(self.root)
+            sync_folder(self.root)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -290,7 +290,8 @@ def _move(old: Path, new: Path) -> None:
     new.chmod(0o444)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Has the names in a folder survive a crash."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)

@@ -63,6 +63,11 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         return f"{self.tenant}/{self.model}" if self.tenant else self.model
 
+    def runs_as(self, wanted: Deployed) -> bool:
+        """Whether it has the settings of another: what cannot be loaded with new ones has its old
+        ones back."""
+        return (self.runtime, self.options) == (wanted.runtime, wanted.options)
+
     @property
     def name(self) -> tuple[str, str, int]:
         return self.tenant, self.model, self.version

@@ -116,6 +116,10 @@ class Call:
     def done(self) -> bool:
         return self._done
 
+    def waits_for(self) -> str | None:
+        """What it waits for, in words; None: a worker has it."""
+        return self.progress() if self.dispatched is None and self.progress is not None else None
+
     async def result(self) -> list[Event]:
         """Every event, once the last has come.
 

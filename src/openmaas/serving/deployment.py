@@ -495,7 +495,7 @@ class Deployment:
         tally.add(call, error)
         self._finished(self, call, error)
         if not self.calls:
-            self._residency.idle(self)
+            self._residency.idle()
 
     def _fail_waiting(self, error: OpenMaaSError) -> None:
         for call in [call for call in self.calls.values() if call.id not in self._of]:

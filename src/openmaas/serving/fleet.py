@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 0.1  # between two looks of somebody who waits for an alias
-COLLECT_SECONDS = 3600.0
 LOADS = 3  # times of limits.load_seconds after which what is pending is given up
 STANDBY_SECONDS = 60.0  # for which a version that answers no call any more stays loaded
 ITSELF = By("openmaas serve")
@@ -608,9 +607,10 @@ def point(
     """
     tenant, model, alias = name
     check(alias, targets, shadow)
-    have = {one.version: one for one in deployments.all() if one.name[:2] == (tenant, model)}
-    live = {one.alias: one for one in deployments.aliases(model, tenant)}.get(LIVE)
-    like = have.get(live.main) if live is not None else None
+    deployed, aliases = deployments.everything()
+    have = {one.version: one for one in deployed if one.name[:2] == (tenant, model)}
+    live = [one for one in aliases if (one.tenant, one.model, one.alias) == (tenant, model, LIVE)]
+    like = have.get(live[0].main) if live else None
     versions = [one.version for one in targets] + ([shadow.version] if shadow else [])
     for number in versions:
         if number in have:

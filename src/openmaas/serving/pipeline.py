@@ -89,7 +89,7 @@ class Pipeline:
         except OpenMaaSError:
             call.cancel()
             raise
-        if route is not None and route.alias.shadow is not None:
+        if route is not None:
             self.fleet.copy(route, call, deadline)
         return call
 

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,8 +76,8 @@ class Residency:
         """Whether one more worker has room as things are; nobody leaves for it."""
         return not self._asking and self.taken() + deployment.footprint <= self.budget
 
-    def idle(self, deployment: Deployment) -> None:
-        """It has no call any more: others may have its room."""
+    def idle(self) -> None:
+        """A deployment has no call any more: others may have its room."""
         if self._asking:
             self._news.set()
 
@@ -133,10 +132,8 @@ class Residency:
                 del self._asking[deployment]
                 deployment.defer("no room in memory; it is loaded when it is called")
                 continue
-            if time.monotonic() - since < PATIENCE_SECONDS:
-                self._make_room(taken + need - self.budget, idle=True)
-            else:
-                self._make_room(taken + need - self.budget, idle=False)
+            patient = time.monotonic() - since < PATIENCE_SECONDS
+            self._make_room(taken + need - self.budget, idle=patient)
             return  # nobody overtakes
 
     def _make_room(self, bytes_: int, *, idle: bool) -> None:
@@ -210,10 +207,16 @@ def _mib(bytes_: int) -> str:
     return f"{bytes_ / (1 << 20):,.0f} MiB"
 
 
-def machine_memory(groups: Iterable[Path] = (Path("/sys/fs/cgroup/memory.max"),)) -> int:
+def group_limit() -> int | None:
+    """Bytes that this process's control group may take; None: as many as there are."""
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def machine_memory() -> int:
     """Bytes that this machine has, or that its control group may take."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for group in groups:
-        with contextlib.suppress(OSError, ValueError):
-            total = min(total, int(group.read_text()))
-    return total
+    total, limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), group_limit()
+    return total if limit is None else min(total, limit)

@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from openmaas.audit import By
-from openmaas.database import Database
+from openmaas.database import Database, page
 from openmaas.errors import Conflict, InvalidRequest, NotFound, OpenMaaSError, QuotaExhausted
 from openmaas.schema import datasets as table
 from openmaas.schema import jobs, sessions
@@ -140,19 +140,10 @@ class Datasets:
         Raises:
             NotFound: there is none of that id.
         """
-        query = (
-            sa.select(*_COLUMNS)
-            .where(table.c.tenant == tenant)
-            .order_by(table.c.created.desc(), table.c.id.desc())
-            .limit(limit)
-        )
+        query = sa.select(*_COLUMNS).where(table.c.tenant == tenant)
         with self._database.read() as connection:
-            if after:
-                last = _get(connection, after, tenant)
-                query = query.where(
-                    sa.tuple_(table.c.created, table.c.id) < sa.tuple_(last.created, last.id)
-                )
-            return [_record(row) for row in connection.execute(query)]
+            last = _get(connection, after, tenant) if after else None
+            return [_record(row) for row in connection.execute(page(query, table, limit, last))]
 
     def preview(self, id: str, tenant: str) -> Preview:
         """

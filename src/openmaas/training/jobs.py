@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from openmaas.audit import By
-from openmaas.database import Database
+from openmaas.database import Database, page
 from openmaas.errors import Conflict, InvalidRequest, NotFound, QuotaExhausted
 from openmaas.schema import datasets, job_events, uploads
 from openmaas.schema import jobs as table
@@ -154,19 +154,10 @@ class Jobs:
         Args:
             before: the last one's id of the page before.
         """
-        query = (
-            sa.select(*_COLUMNS)
-            .where(table.c.tenant == tenant)
-            .order_by(table.c.created.desc(), table.c.id.desc())
-            .limit(limit)
-        )
+        query = sa.select(*_COLUMNS).where(table.c.tenant == tenant)
         with self._database.read() as connection:
-            if before:
-                last = _get(connection, before, tenant)
-                query = query.where(
-                    sa.tuple_(table.c.created, table.c.id) < sa.tuple_(last.created, last.id)
-                )
-            return [_job(row) for row in connection.execute(query)]
+            last = _get(connection, before, tenant) if before else None
+            return [_job(row) for row in connection.execute(page(query, table, limit, last))]
 
     def act(self, id: str, action: Action, tenant: str, by: By) -> Job:
         """Pauses, resumes or cancels a job; one whose process runs is told within a second.

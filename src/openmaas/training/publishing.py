@@ -207,8 +207,7 @@ class Publisher:
             seen = now.get(wanted.name, seen)
             if seen.generation != wanted.generation:
                 return  # another was promoted meanwhile
-        refused = (seen.runtime, seen.options) != (wanted.runtime, wanted.options)
-        if refused or seen.state not in ("ready", "asleep"):
+        if not seen.runs_as(wanted) or seen.state not in ("ready", "asleep"):
             raise EngineFailed(f"version {wanted.version} is {seen.state}: {seen.detail}")
 
     def _register(

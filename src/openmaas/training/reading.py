@@ -24,8 +24,7 @@ from openmaas.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from openmaas.registry.artifacts import disk_errors, need_space
-from openmaas.storage import sync_folder
+from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.training.data import (
     DESCRIPTION,
     PREVIEW,

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from openmaas.audit import By
-from openmaas.database import Database
+from openmaas.database import Database, page
 from openmaas.errors import InvalidRequest, NotFound, QuotaExhausted
 from openmaas.schema import datasets
 from openmaas.schema import sessions as table
@@ -107,13 +107,8 @@ class SessionRecords:
 
     def list(self, tenant: str, before: str = "", limit: int = 100) -> Sequence[SessionRow]:
         """A tenant's, the newest first."""
-        query = sa.select(*_COLUMNS).where(table.c.tenant == tenant)
-        if before:
-            mark = self.get(before, tenant)
-            query = query.where(
-                sa.tuple_(table.c.created, table.c.id) < sa.tuple_(mark.created, mark.id)
-            )
-        query = query.order_by(table.c.created.desc(), table.c.id.desc()).limit(limit)
+        last = self.get(before, tenant) if before else None
+        query = page(sa.select(*_COLUMNS).where(table.c.tenant == tenant), table, limit, last)
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query)]
 

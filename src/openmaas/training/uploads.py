@@ -19,7 +19,7 @@ import msgspec
 import sqlalchemy as sa
 
 from openmaas.audit import By
-from openmaas.database import Database
+from openmaas.database import Database, page
 from openmaas.errors import (
     Conflict,
     InvalidRequest,
@@ -27,10 +27,10 @@ from openmaas.errors import (
     PayloadTooLarge,
     QuotaExhausted,
 )
-from openmaas.registry.artifacts import disk_errors, need_space
+from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.schema import datasets, jobs
 from openmaas.schema import uploads as table
-from openmaas.storage import check_stored, sync_folder
+from openmaas.storage import check_stored
 from openmaas.training.jobs import UNFINISHED
 
 DAY = 86_400  # seconds after which an upload that nobody touches is removed
@@ -173,13 +173,8 @@ class Uploads:
         Args:
             after: the last one's id of the page before.
         """
-        query = sa.select(*_COLUMNS).where(table.c.tenant == tenant)
-        query = query.order_by(table.c.created.desc(), table.c.id.desc()).limit(limit)
-        if after:
-            last = self.get(after, tenant)
-            query = query.where(
-                sa.tuple_(table.c.created, table.c.id) < sa.tuple_(last.created, last.id)
-            )
+        last = self.get(after, tenant) if after else None
+        query = page(sa.select(*_COLUMNS).where(table.c.tenant == tenant), table, limit, last)
         with self._database.read() as connection:
             return [Upload(*row) for row in connection.execute(query)]
 
