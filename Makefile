@@ -99,7 +99,7 @@ soak-flood: .venv/.all ## how long others wait beside a tenant that floods; prin
 
 soak-batches: .venv/.all ## batches of two thousand lines, answered and billed once each, whatever dies; on both databases
 	$(call need_postgres)
-	@LINES=2000 KILLS=20 $(BIN)/python -m pytest tests/faults/test_batches.py $(ARGS)
+	@BATCH_LINES=2000 BATCH_KILLS=20 $(BIN)/python -m pytest tests/faults/test_batches.py $(ARGS)
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
 	$(COMPILE) --all-build-deps --extra dev --extra train --extra tensorflow -o requirements-dev.txt pyproject.toml

@@ -16,8 +16,9 @@ from tests.faults.metering import check_sums, ledger, produced
 from tests.postgres import Postgres
 from tests.processes import ServerProcess, serving
 
-LINES = int(os.environ.get("LINES", "200"))  # `make soak-batches` takes 2000
-KILLS = int(os.environ.get("KILLS", "2"))
+# `make soak-batches` takes 2000. (LINES alone is what shells call a terminal's height.)
+LINES = int(os.environ.get("BATCH_LINES", "200"))
+KILLS = int(os.environ.get("BATCH_KILLS", "2"))
 # tokens a second of each line: many are under way at any moment, and not over before one looks
 SPEED = 12.0
 
@@ -81,7 +82,9 @@ def test_the_gateway_is_killed_while_lines_are_asked(data: Path, database_url: s
         with serving(data, **env) as server:
             id = id or begin(server.client, lines)
             path = data / "batches" / f"{id}.jsonl"
-            at = rng.randrange(number * LINES // KILLS, (number + 1) * LINES // KILLS)
+            # the last part is left for the server that is not killed
+            part = LINES // (KILLS + 1)
+            at = rng.randrange(number * part, (number + 1) * part)
             server.wait_until(lambda at=at, path=path: answers(path) >= at, 60)
             server.process.kill()
             server.process.wait()
