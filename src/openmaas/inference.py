@@ -138,6 +138,29 @@ class Loglikelihood(Record):
 
     messages: list[Message]
     answers: list[str]
+    # None: sums alone; k: each token too, with the k tokens that were likeliest in its place
+    alternatives: int | None = None
+
+
+class Attribute(Record):
+    """One row or text, for which a network's gradients say what its answer is due to."""
+
+    method: Literal["saliency", "integrated_gradients", "smoothgrad"]
+    text: str | None = None  # of a network that reads texts
+    inputs: list[Tensor] = []  # of an ordinary one: all its inputs, one row each
+    output: str = ""  # which of an ordinary network's outputs; empty: its only one
+    index: list[int] = []  # the number that is explained, within a row of that output
+    # What the input is compared with: of texts "pad" (the vector of the padding token in each
+    # token's place) or "zero" (a vector of zeros), of ordinary networks a tensor for each input …
+    baseline: str = "pad"
+    baselines: list[Tensor] = []  # … and zeros (a missing value, of columns) where none is given
+    steps: int = 64  # points on the way, or noisy copies; at the least, where there is a tolerance
+    most_steps: int = 1024
+    # of integrated gradients: steps are added until the parts add up to the outputs' difference
+    # within this share of it (or within this number, where the difference is less than 1)
+    tolerance: float = 1e-3
+    noise: float = 0.15  # SmoothGrad's standard deviation, as a share of the input's range
+    seed: int = 0
 
 
 class Tokenize(Record):
@@ -146,7 +169,9 @@ class Tokenize(Record):
     inputs: list[str]
 
 
-Request = Chat | Complete | Embed | Predict | Score | Translate | Loglikelihood | Tokenize
+Request = (
+    Chat | Complete | Embed | Predict | Score | Translate | Loglikelihood | Tokenize | Attribute
+)
 
 
 # --- what comes back -----------------------------------------------------------------
@@ -241,6 +266,21 @@ class Loglikelihoods(Record):
     logprobs: list[float]
     tokens: list[int]
     usage: Usage
+    details: list[list[TokenLogprob]] = []  # of each answer its tokens, where they were asked for
+
+
+class Attributed(Record):
+    """Only event of Attribute. The explained number is the one that the service answers with: a
+    probability of a classifier, else what the network gives."""
+
+    values: list[Tensor]  # FP32, of each input in its shape, of a text [tokens]
+    offsets: list[tuple[int, int]]  # of a text's tokens: characters; equal: it stands for none
+    baseline_output: float
+    instance_output: float
+    error: float | None  # |values added up − (instance − baseline)|; None: no such promise
+    forward_passes: int  # rows that went through the network
+    backward_passes: int
+    usage: Usage
 
 
 class Tokenized(Record):
@@ -259,7 +299,9 @@ class Failure(Record):
     retry_after: float | None = None
 
 
-Answer = Finished | Embedded | Predicted | Scored | Translated | Loglikelihoods | Tokenized
+Answer = (
+    Finished | Embedded | Predicted | Scored | Translated | Loglikelihoods | Tokenized | Attributed
+)
 Event = Delta | Answer | Failure
 Final = Answer | Failure
 
