@@ -106,6 +106,13 @@ class Tensor(Record):
     data: bytes
 
 
+NUMPY = {
+    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
+    "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+}  # fmt: skip
+"""NumPy's name of each datatype of fixed size."""
+
+
 class Predict(Record):
     """Inputs of an ordinary network; the first dimension of each is the batch."""
 

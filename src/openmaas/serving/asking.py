@@ -9,6 +9,7 @@ from openmaas.inference import Answer, Chat, Delta, Failure, ModelInfo, Request,
 
 if TYPE_CHECKING:
     from openmaas.serving.admission import Ticket
+    from openmaas.serving.deployment import Deployment
     from openmaas.serving.fleet import Found
     from openmaas.serving.pipeline import Pipeline
 
@@ -36,6 +37,16 @@ class Asking:
     @property
     def version(self) -> str:
         return self._found.deployment.version
+
+    @property
+    def deployment(self) -> Deployment:
+        return self._found.deployment
+
+    def settled(self) -> Asking:
+        """The same, of one version whatever its aliases do meanwhile; what it is asked counts for
+        no alias, and no shadow gets a copy."""
+        found = self._choose()._replace(route=None)
+        return Asking(self._pipeline, self._ticket, found, found.deployment.info or self.info)
 
     def _choose(self) -> Found:
         if not self._chosen:
@@ -85,4 +96,5 @@ class Asking:
             input_tokens=used.input_tokens + one.input_tokens,
             output_tokens=used.output_tokens + one.output_tokens,
             cached_tokens=used.cached_tokens + one.cached_tokens,
+            rows=used.rows + one.rows,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openmaas.errors import InvalidRequest, UnsupportedParameter
 from openmaas.inference import (
+    Attribute,
     Chat,
     Complete,
     Embed,
@@ -24,6 +25,7 @@ TASKS: dict[type, tuple[str, ...]] = {
     Predict: ("predict",),
     Score: ("classify",),
     Translate: ("translate", "summarize"),
+    Attribute: ("predict", "classify"),
     Tokenize: ("chat", "embed", "classify", "translate", "summarize"),
 }
 

@@ -44,6 +44,12 @@ CHOICES: dict[str, tuple[str, str]] = {
 }
 
 
+EXPLAINER = "gradients"
+"""The runtime that says why an artifact of ``EXPLAINED`` answers as it does."""
+EXPLAINED = frozenset({"openvino_classifier", "openvino_tabular", "openvino_tensors"})
+EXPLAINER_OPTIONS = ("threads", "truncate")
+
+
 def choose(manifest: Manifest, asked: str | None = None) -> tuple[str, str]:
     """The runtime's name and the reason in words.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from openmaas.inference import Chat, Complete, Predict, Request, Tokenize
+from openmaas.inference import Attribute, Chat, Complete, Predict, Request, Tokenize
 
 if TYPE_CHECKING:
     from openmaas.serving.call import Call
@@ -191,6 +191,8 @@ def estimate(request: Request) -> int:
     """Its input in tokens (four bytes each) or rows, until the real number is known."""
     if isinstance(request, Predict):
         return request.rows
+    if isinstance(request, Attribute):
+        return request.steps
     if isinstance(request, Chat):
         texts = [message.content or "" for message in request.messages]
     elif isinstance(request, Complete):

@@ -31,7 +31,7 @@ from openmaas.registry.deployments import (
 from openmaas.registry.records import Records
 from openmaas.schema import PUBLIC
 from openmaas.serving.call import Call
-from openmaas.serving.choice import choose
+from openmaas.serving.choice import EXPLAINER, EXPLAINER_OPTIONS, choose
 from openmaas.serving.deployment import COMING, Deployment
 from openmaas.serving.fairness import Order
 from openmaas.serving.residency import Residency
@@ -45,6 +45,7 @@ POLL_SECONDS = 0.5
 SETTLE_SECONDS = 0.1  # between two looks of somebody who waits for an alias
 LOADS = 3  # times of limits.load_seconds after which what is pending is given up
 STANDBY_SECONDS = 60.0  # for which a version that answers no call any more stays loaded
+EXPLAINER_SECONDS = 120.0  # … and one that explains, where nobody asks why
 ITSELF = By("openmaas serve")
 
 Model = tuple[str, str]  # whose, and which
@@ -95,6 +96,7 @@ class Fleet:
         self._models: set[Model] = set()  # of which something is deployed
         self._mirrors: dict[tuple[str, str, str, Shadow], Mirror] = {}
         self._first: set[Deployment] = set()
+        self._explaining: dict[Name, Deployment] = {}  # beside those that answer, once asked for
         self._leaving: set[asyncio.Task[None]] = set()
         self._unreported: dict[Name, Deployment] = {}
         self._looking = asyncio.Lock()
@@ -170,6 +172,36 @@ class Fleet:
             if mirror is None:
                 mirror = self._mirrors[name] = Mirror(alias.shadow.share)
             mirror.copy(call, call.request, shadow, deadline)
+
+    def explainer(self, deployment: Deployment) -> Deployment:
+        """What says by gradients why a deployment answers as it does: a worker with the same
+        artifact, which is loaded when it is asked, takes part in the memory budget, and leaves when
+        it is idle."""
+        name = (deployment.tenant, deployment.model, deployment.number)
+        known = self._explaining.get(name)
+        if known is not None:
+            return known
+        spec = deployment.spec
+        options = {key: spec.options[key] for key in EXPLAINER_OPTIONS if key in spec.options}
+        made = Deployment(
+            msgspec.structs.replace(spec, runtime=EXPLAINER, options=options),
+            tenant=deployment.tenant,
+            version=deployment.number,
+            created=deployment.created,
+            size=deployment.size,
+            replicas=Replicas(min=0, max=1),
+            idle_seconds=min(self._idle_seconds, EXPLAINER_SECONDS),
+            memory=0,
+            placement=self._placement,
+            residency=self.residency,
+            limits=self._limits,
+            order=self._order,
+            finished=self._count,
+            changed=lambda _: None,
+        )
+        made.label = f"{deployment.label} (explained)"
+        self._explaining[name] = made
+        return made
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -293,7 +325,9 @@ class Fleet:
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(OpenMaaSError):
             await self._report()  # as it is now it is to be again
-        everything = [*self._serving.values(), *self._coming.values()]
+        everything = [
+            *self._serving.values(), *self._coming.values(), *self._explaining.values(),
+        ]  # fmt: skip
         stops = [one.stop(self._limits.drain_seconds) for one in everything]
         await asyncio.gather(*stops, *self._leaving)
         await self.residency.stop()
@@ -323,6 +357,7 @@ class Fleet:
             self._active.pop(name, None)
             self._retire(self._serving.pop(name, None))
             self._retire(self._coming.pop(name, None))
+            self._retire(self._explaining.pop(name, None))
         for name, want in wanted.items():
             known = self._wanted.get(name)
             if known is None or known.generation != want.generation:

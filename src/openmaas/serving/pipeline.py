@@ -20,6 +20,7 @@ from openmaas.errors import (
     PermissionDenied,
 )
 from openmaas.inference import (
+    Attribute,
     Chat,
     Complete,
     Loglikelihood,
@@ -35,6 +36,7 @@ from openmaas.serving.admission import Ticket
 from openmaas.serving.asking import Asking
 from openmaas.serving.call import Call
 from openmaas.serving.capabilities import check
+from openmaas.serving.choice import EXPLAINED
 from openmaas.serving.deployment import Deployment
 from openmaas.serving.fleet import Fleet, Found
 from openmaas.serving.worst_case import worst_case
@@ -132,6 +134,15 @@ class Pipeline:
                 param="model",
             )
         return able[0]
+
+    def explainer(self, ticket: Ticket, model: Asking) -> Asking | None:
+        """What says by gradients why a model answers as it does; None: its form is not one that
+        can be differentiated here."""
+        deployment = model.deployment
+        if deployment.spec.runtime not in EXPLAINED:
+            return None
+        explainer = self.fleet.explainer(deployment)
+        return Asking(self, ticket, Found(explainer, None), model.info)
 
     async def able(self, ticket: Ticket, order: Callable[[ModelInfo], int | None]) -> list[Asking]:
         """The deployed models that can do a task, the best first. What does not run is left out."""
@@ -240,6 +251,10 @@ class Pipeline:
         if isinstance(request, Predict):
             if request.rows > limits.rows:
                 raise PayloadTooLarge(f"{request.rows} rows are over the limit of {limits.rows}")
+            return request
+        if isinstance(request, Attribute):
+            if request.text is not None:
+                bound_text(request.text, limits)
             return request
         if isinstance(request, Loglikelihood):
             _bound("labels", len(request.answers), limits.inputs)

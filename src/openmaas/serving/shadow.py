@@ -13,6 +13,7 @@ import numpy as np
 
 from openmaas.errors import OpenMaaSError
 from openmaas.inference import (
+    NUMPY,
     Delta,
     Embedded,
     Event,
@@ -147,8 +148,8 @@ def _tensors(a: Predicted, b: Predicted) -> float | None:
         other = others.get(tensor.name)
         if other is None or (other.datatype, other.shape) != (tensor.datatype, tensor.shape):
             return None
-        kind = _KINDS.get(tensor.datatype)
-        if kind is None:  # texts and truth values
+        kind = NUMPY.get(tensor.datatype)
+        if kind is None:  # texts
             difference = 0.0 if tensor.data == other.data else None
         else:
             difference = _numbers(tensor.data, other.data, kind)
@@ -167,9 +168,3 @@ def _numbers(a: bytes, b: bytes, kind: str) -> float | None:
     if not np.isfinite(apart).all():
         return 0.0 if np.array_equal(x, y, equal_nan=True) else None
     return float(apart.max(initial=0.0))
-
-
-_KINDS = {
-    "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4",
-    "INT64": "<i8", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
-}  # fmt: skip

@@ -6,6 +6,7 @@ The gateway has no tokenizer, and needs none for a bound: a token stands for one
 from __future__ import annotations
 
 from openmaas.inference import (
+    Attribute,
     Chat,
     Complete,
     Embed,
@@ -32,6 +33,12 @@ def worst_case(request: Request, info: ModelInfo) -> Usage:
     context = info.context_tokens or (1 << 40)
     if isinstance(request, Predict):
         return Usage(rows=request.rows)
+    if isinstance(request, Attribute):
+        # steps are doubled until they do, and each goes forward and back
+        passes = 4 * max(request.steps, request.most_steps) + SPECIAL
+        if request.text is None:
+            return Usage(rows=passes)
+        return Usage(input_tokens=passes * min(context, _size(request.text) + SPECIAL))
     if isinstance(request, Chat):
         prompt = min(context, _conversation(request.messages) + _tools(request))
         return Usage(
