@@ -1,0 +1,1 @@
+"""Explanations as people read them: in a terminal, in a browser, as a picture."""
