@@ -25,6 +25,7 @@ from openmaas.gateway import (
     batches,
     datasets,
     deployments,
+    explain,
     files,
     huggingface,
     kserve,
@@ -125,6 +126,7 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += kserve.endpoints()
     table += tasks.endpoints()
     table += huggingface.endpoints()
+    table += explain.endpoints()
     table += deployments.endpoints(store.records, store.artifacts)
     table += tenants.endpoints(store.tenants, store.keys)
     table += usage.endpoints(store.database, store.prices, meters, settings.currency)

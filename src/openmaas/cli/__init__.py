@@ -17,6 +17,7 @@ from openmaas.cli import (
     datasets,
     deployments,
     diagnosis,
+    explain,
     keys,
     models,
     predict,
@@ -55,6 +56,7 @@ usage.register(app, TENANCY)
 chat.register(app, CLIENT)
 tasks.register(app, CLIENT)
 predict.register(app, CLIENT)
+explain.register(app, CLIENT)
 batches.register(app, CLIENT)
 datasets.register(app, TRAINING)
 training.register(app, TRAINING)

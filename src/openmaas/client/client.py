@@ -12,6 +12,7 @@ from openmaas.client.connection import Connection
 from openmaas.client.datasets import Datasets
 from openmaas.client.deployments import Deployments
 from openmaas.client.errors import ApiError
+from openmaas.client.explaining import Explaining
 from openmaas.client.forms import (
     Classification,
     Health,
@@ -61,6 +62,7 @@ class Client:
         self.sessions = Sessions(
             self._http, lambda: Connection(self.url, api_key, timeout), self.training.network
         )
+        self.explain = Explaining(self._http)
         self._inputs: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Client:

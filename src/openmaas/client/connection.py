@@ -76,6 +76,14 @@ class Connection:
         with connected(self._url):
             return _json(self._http.post(path, json=body))
 
+    def post_raw(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """An answer that is no JSON."""
+        with connected(self._url):
+            response = self._http.post(path, json=body)
+        if response.is_error:
+            raise ApiError.of(response)
+        return response.content
+
     def post_json(self, path: str, body: str) -> Any:
         """A body that is JSON already."""
         with connected(self._url):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from math import ceil, prod, sqrt
 from typing import Any
 
@@ -237,6 +238,15 @@ def empty(specs: list[TensorSpec], given: Predict, *, tabular: bool) -> Predict:
             data = np.full(tensor.shape, value, NUMPY[spec.datatype]).tobytes()
         made.append(Tensor(name=tensor.name, datatype=spec.datatype, shape=tensor.shape, data=data))
     return Predict(inputs=made)
+
+
+def laid_out(row: Any, image: Sequence[int] | None) -> Any:
+    """A picture that lay flat, as nested lists: height × width, × colours if there are several."""
+    if image is None or not isinstance(row, list):
+        return row
+    array = np.asarray(row)
+    colours = array.size // (image[0] * image[1])
+    return array.reshape([*image, *([colours] if colours > 1 else [])]).tolist()
 
 
 def _output(info: ModelInfo, wanted: str | None) -> TensorSpec:

@@ -56,3 +56,9 @@ def translates(info: ModelInfo) -> int | None:
 
 def translates_somehow(info: ModelInfo) -> int | None:
     return {"translate": 0, "chat": 1}.get(info.task)
+
+
+def explains(info: ModelInfo) -> int | None:
+    """Whose answers can be explained."""
+    able = info.task in ("predict", "classify", "embed", "chat")
+    return 0 if able and not info.pairs else None

@@ -1,0 +1,125 @@
+"""Texts that were classified, as subjects of explanations."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from openmaas.errors import InvalidRequest
+from openmaas.explaining import gradients, questions
+from openmaas.explaining.explanation import Cost, Method, Unit
+from openmaas.explaining.game import Progress
+from openmaas.explaining.texts import Text, TextQuestion
+from openmaas.gateway.explain import inquiry
+from openmaas.gateway.explain.inquiry import Result
+
+if TYPE_CHECKING:
+    from openmaas.gateway.exchange import Exchange
+    from openmaas.gateway.explain.body import How
+    from openmaas.serving.asking import Asking
+
+# Characters that the model reads at one time: about a thousand tokens, so that others who call it
+# meanwhile wait for no more than that.
+AT_ONCE = 4096
+
+
+class TextSubject:
+    """An ``inquiry.Subject``. Tokens are what gradients are of, words or sentences what a black box
+    is asked without."""
+
+    task = "classify"
+
+    def __init__(self, exchange: Exchange, model: Asking, text: str, how: How) -> None:
+        self.model = model
+        self.shown = text
+        inquiry.refuse_unit(how.unit, ("token", "word", "sentence"), "a text")
+        self._how = how
+        self._explainer = exchange.pipeline.explainer(exchange.ticket, model)
+        self._seconds = exchange.limits.request_seconds
+
+    def unit(self, method: Method) -> Unit:
+        if method in gradients.METHODS:
+            return self._how.unit or "token"
+        return self._text().unit
+
+    def asked(self) -> list[Asking]:
+        return [self.model, *([self._explainer] if self._explainer else [])]
+
+    def methods(self) -> list[Method]:
+        black = list(questions.METHODS)
+        if self._how.unit == "token" and self._explainer is None:
+            raise InvalidRequest(
+                "tokens are the unit of gradients, which this model has none of; take word or "
+                "sentence",
+                param="unit",
+            )
+        shares = ["shapley", *(one for one in black if one != "shapley")]
+        usual = list(gradients.METHODS) if self._explainer else []
+        return [*usual, *([] if self._how.unit == "token" else shares)]  # type: ignore[list-item]
+
+    def source(self, method: Method) -> str:
+        return gradients.METHODS.get(method) or questions.METHODS[method]
+
+    def cost(self, method: Method) -> Cost:
+        outputs = 1 if self._how.target is not None else self._how.top_k
+        if method in gradients.METHODS:
+            passes = outputs * gradients.passes(inquiry.gradient_how(self._how, method))
+            return Cost(forward_passes=passes + 1, backward_passes=passes)
+        parts = len(self._text().parts)
+        budget = inquiry.black_box_budget(self._how, parts)
+        return Cost(forward_passes=questions.passes(method, parts, budget) + 1)
+
+    async def explain(self, method: Method, progress: Progress) -> Result:
+        how = self._how
+        by_gradients = method in gradients.METHODS
+        text = Text(self.shown, "sentence") if by_gradients else self._text()
+        question = TextQuestion(
+            self.model, text, how.labels, multi_label=bool(how.multi_label),
+            template=how.hypothesis_template,
+        )  # fmt: skip
+        if isinstance(how.target, list):
+            raise InvalidRequest("the target of a text is a label or its place", param="target")
+        await question.choose(how.target, how.top_k)
+        if by_gradients:
+            explainer = self._explainer
+            assert explainer is not None, "methods() says so"
+            unit = self.unit(method)
+            found = await inquiry.by_gradients(
+                explainer,
+                method,
+                time.monotonic() + self._seconds,
+                lambda: gradients.of_text(
+                    explainer,
+                    self.shown,
+                    question.outputs,
+                    inquiry.gradient_how(how, method),
+                    unit,
+                    _words(how, "pad"),
+                ),
+            )
+            return Result(
+                found.attributions, found.trust, found.forward_passes + 1, found.backward_passes,
+                unit,
+            )  # fmt: skip
+        budget = inquiry.black_box_budget(how, question.parts)
+        chunk = max(1, min(64, AT_ONCE // max(1, len(self.shown))))
+        answer = await questions.answer(
+            question, method, budget, how.seed, chunk=chunk, progress=progress
+        )
+        return Result(answer.attributions, answer.trust, answer.passes + 1, 0, question.unit)
+
+    def _text(self) -> Text:
+        unit = None if self._how.unit == "token" else self._how.unit
+        return Text(self.shown, unit, _words(self._how, ""))
+
+
+def _words(how: How, usual: str) -> str:
+    """The baseline of a text."""
+    if how.baseline is None:
+        return usual
+    try:
+        return msgspec.json.decode(how.baseline, type=str)
+    except msgspec.DecodeError:
+        raise InvalidRequest("the baseline of a text is a text", param="baseline") from None
