@@ -1,4 +1,4 @@
-"""An explanation as HTML that needs nothing else: no script, no resource, no style of an element."""
+"""An explanation as HTML that needs nothing else: no script, no resource, no style in elements."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ def _ranked(body: Ranked, greatest: float) -> str:
 def _rows(rows: list[Any], greatest: float) -> str:
     if not rows:
         return ""
-    reach = max(greatest, *(abs(end) for one in rows for end in (one.low, one.high) if end), 0.0)
+    reach, both = words.reach(rows)
     items = []
     for one in rows:
         said = words.interval(one.low, one.high, greatest)
         items.append(
             f'<li title="{_text(words.about(one, greatest))}">'
-            f"<b>{words.signed(one.attribution, greatest)}</b>{_bar(one, reach)}"
-            f'<span class="name" dir="auto">{_name(one)}</span>'
+            f"<b>{words.signed(one.attribution, greatest)}</b>{_bar(one, reach, both)}"
+            f'<bdi class="name">{_name(one)}</bdi>'
             f"{f'<small>{said}</small>' if said else ''}</li>\n"
         )
     return f'<ol class="rows">\n{"".join(items)}</ol>\n'
@@ -138,8 +138,8 @@ def _name(one: Piece | Feature) -> str:
     return _text(words.line(one.name)) + said
 
 
-def _bar(one: Piece | Feature, reach: float) -> str:
-    """From a line in the middle to either side; whiskers are the interval."""
+def _bar(one: Piece | Feature, reach: float, both: bool) -> str:
+    """From a line to its right, or to both sides; whiskers are the interval."""
 
     def place(value: float) -> float:
         return round(100 * max(-1.0, min(1.0, value / reach)), 2) + 0.0 if reach else 0.0
@@ -156,7 +156,8 @@ def _bar(one: Piece | Feature, reach: float) -> str:
             f'<path class="whisker" fill="none" d="M{low:g} 6v8M{low:g} 10H{high:g}M{high:g} 6v8"/>'
         )
     return (
-        '<svg class="bar" viewBox="-101 0 202 20" preserveAspectRatio="none" aria-hidden="true">'
+        f'<svg class="bar" viewBox="{"-101 0 202" if both else "-1 0 102"} 20" '
+        'preserveAspectRatio="none" aria-hidden="true">'
         f"{shapes}</svg>"
     )
 
@@ -173,7 +174,7 @@ def _heat(body: Heat, greatest: float) -> str:
     if body.image is not None:
         image = averaged(body.image, blocks(body.image.shape, CELLS, CELLS))
         drawn += f"<figure>{_image(image)}<figcaption>input</figcaption></figure>"
-    return f'<div class="images">{drawn}</div>\n{_ranked(body.ranked, greatest)}'
+    return f'<div class="images">{drawn}</div>\n{_rows(body.ranked.rows[:10], greatest)}'
 
 
 def _cells(values: Array) -> str:
@@ -192,7 +193,7 @@ def _cells(values: Array) -> str:
                 f"<title>[{y}, {x}] {said}</title></rect>"
             )
             if numbered:
-                short = said.replace("0.", ".", 1)[:5]
+                short = words.short(float(value), scale)
                 shapes.append(f'<text class="{name}" x="{x}.5" y="{y}.6">{short}</text>')
     return (
         f'<svg class="grid" viewBox="0 0 {columns} {rows}" shape-rendering="crispEdges" role="img" '

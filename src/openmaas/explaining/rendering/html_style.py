@@ -31,7 +31,7 @@ font-size:.875rem}
 .omx .text span{padding:.15em 0;border-radius:.15em;-webkit-box-decoration-break:clone;
 box-decoration-break:clone}
 .omx .rows{list-style:none;margin:1rem 0;padding:0;font-size:.9375rem}
-.omx .rows li{display:grid;grid-template-columns:6em minmax(0,1fr) minmax(0,1.4fr) 11.5em;
+.omx .rows li{display:grid;grid-template-columns:5em minmax(0,1fr) minmax(0,1.4fr) 11.5em;
 gap:0 .75rem;align-items:center;padding:.15rem 0}
 .omx .rows b,.omx .rows small{font-variant-numeric:tabular-nums;white-space:nowrap}
 .omx .rows b{text-align:right;font-weight:600}
@@ -53,7 +53,8 @@ font-size:.875rem}
 @media (max-width:40rem){
 .omx .rows li{grid-template-columns:5em minmax(0,1fr);padding:.35rem 0}
 .omx .rows .name{grid-column:1/-1}
-.omx .rows small{grid-column:1/-1}
+.omx .rows li>small{grid-column:1/-1}
+.omx .rows b{text-align:left}
 }
 """
 
@@ -86,4 +87,4 @@ STYLE = (
 )
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
-"""A Content-Security-Policy under which a page is shown as it is, and nothing else runs or loads."""
+"""A Content-Security-Policy under which a page is shown as it is; nothing runs or loads."""

@@ -116,7 +116,7 @@ def _body(
         if isinstance(raw, list | tuple) and not raw and explanation.unit not in _TENSORS:
             return _coloured(explanation, [], given, share, left_out)
         return _tensor(np.asarray(raw, dtype=np.float64), given, left_out)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, msgspec.ValidationError) as error:
         raise EngineFailed(f"attributions of no known shape cannot be drawn: {error}") from None
 
 

@@ -143,11 +143,14 @@ class _Drawn:
 
     def _rows(self, rows: list[Any], greatest: float) -> Table:
         """Signed numbers, bars on both sides of a line, and what they are of."""
+        bars = [Feature(name="", value=None, attribution=one.attribution) for one in rows]
+        reach, both = words.reach(bars)  # whiskers are not drawn
         numbers = [words.signed(one.attribution, greatest) for one in rows]
         spreads = [words.interval(one.low, one.high, greatest) for one in rows]
         if self._width < 60 or not any(spreads):
             spreads = []
         half = max(3, min(12, (self._width - 40) // 4))
+        left, right = (half, half) if both else (0, 2 * half)
         table = Table.grid(padding=(0, 1))
         _column(table, numbers, justify="right")
         table.add_column(no_wrap=True, width=2 * half + 1)
@@ -157,21 +160,21 @@ class _Drawn:
         if spreads:
             _column(table, spreads, justify="right")
         for at, one in enumerate(rows):
-            cells = [Text(numbers[at]), self._bar(one.attribution, greatest, half), names[at]]
+            cells = [Text(numbers[at]), self._bar(one.attribution, reach, left, right), names[at]]
             table.add_row(*cells, *([Text(spreads[at], style="dim")] if spreads else []))
         return table
 
-    def _bar(self, value: float, greatest: float, half: int) -> Text:
-        filled = 0.0 if not greatest else min(1.0, abs(value) / greatest) * half
+    def _bar(self, value: float, reach: float, left: int, right: int) -> Text:
+        filled = abs(value) / reach * (right if value > 0 else left) if reach else 0.0
         halves = round(filled * 2)
         full, more = divmod(halves, 2)
         colour = colours.background(colours.LEVELS if value > 0 else -colours.LEVELS, self._dark)
         style = Style(color=colour) if self._colour else Style()
         if value > 0:
             bar = "█" * full + "▌" * more
-            return Text(" " * half + "│").append(bar, style=style)
+            return Text(" " * left + "│").append(bar, style=style)
         bar = "▐" * more + "█" * full
-        return Text(" " * (half - len(bar))).append(bar, style=style).append("│", style=Style())
+        return Text(" " * (left - len(bar))).append(bar, style=style).append("│", style=Style())
 
     def _name(self, one: Piece | Feature, room: int) -> Text:
         if isinstance(one, Piece):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from openmaas.explaining.explanation import Explanation, Feature, Piece
@@ -55,6 +56,23 @@ def places(greatest: float) -> int:
     return 2 if not greatest else max(0, 2 - math.floor(math.log10(greatest)))
 
 
+def short(value: float, greatest: float) -> str:
+    """A signed number for a small cell: two digits of it."""
+    if not 1e-3 <= greatest < 1e5:
+        return signed(value / greatest, 1.0)[:4] if greatest else "0"
+    text = f"{value:+.{max(0, places(greatest) - 1)}f}"
+    if not text.strip("+-0."):
+        return "0"
+    sign = "−" if text.startswith("-") else "+"
+    return sign + (text[2:] if text[1:].startswith("0.") else text[1:])
+
+
+def reach(rows: Sequence[Piece | Feature]) -> tuple[float, bool]:
+    """How far bars and their whiskers go, and whether to both sides."""
+    ends = [end for one in rows for end in (one.attribution, one.low, one.high) if end is not None]
+    return max((abs(end) for end in ends), default=0.0), any(end < 0 for end in ends)
+
+
 def plain(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "not known"
@@ -85,7 +103,7 @@ def value(given: Any) -> str:
 
 def spelled(text: str) -> str:
     """How a coloured piece is drawn: a break of lines alone would have no colour to see."""
-    return text.replace("\n", "↵\n") if text.strip(" \t") == "\n" else text
+    return text if text.strip() else text.replace("\n", "↵\n")
 
 
 def about(one: Piece | Feature, greatest: float) -> str:
