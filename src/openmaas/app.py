@@ -26,6 +26,7 @@ from openmaas.gateway import (
     datasets,
     deployments,
     explain,
+    explain_model,
     files,
     huggingface,
     kserve,
@@ -205,6 +206,7 @@ def _training(
     table = datasets.endpoints(uploads, sets, reader)
     table += training.endpoints(jobs, supervisor, publisher, uploads)
     table += sessions.endpoints(opened)
+    table += explain_model.endpoints(sets, publisher, jobs, SessionRecords(database))
     return table, [reader, supervisor, opened]
 
 

@@ -22,7 +22,7 @@ class LeftOut(Struct, frozen=True):
     why: str
 
 
-class DatasetName(Struct, frozen=True):
+class DatasetUsed(Struct, frozen=True):
     id: str
     name: str
     split: str
@@ -38,7 +38,8 @@ class Report(Struct, frozen=True, kw_only=True):
     model: str
     version: str
     task: str
-    dataset: DatasetName
+    dataset: DatasetUsed
+    parts: list[Part]  # that it has, or would have if it was not a dry run
     rows: int  # that the model was asked about
     seed: int
     metrics: dict[str, float]
