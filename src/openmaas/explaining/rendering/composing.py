@@ -194,7 +194,7 @@ def _rows(sheet: Sheet, rows: list[Any], greatest: float) -> None:
 def _name(sheet: Sheet, one: Piece | Feature, room: float) -> str:
     """The name is cut before the value, but not to less than half."""
     if isinstance(one, Piece):
-        name = words.line(one.text) or "(nothing)"
+        name = words.label(one)
         said = "" if one.message is None else f"   (message {one.message + 1})"
         said += "" if one.logprob is None else f"   logprob {words.plain(one.logprob)}"
     else:

@@ -133,7 +133,7 @@ def _name(one: Piece | Feature) -> str:
     if isinstance(one, Piece):
         where = "" if one.message is None else f" <small>in message {one.message + 1}</small>"
         said = "" if one.logprob is None else f" <small>logprob {words.plain(one.logprob)}</small>"
-        return (_text(words.line(one.text)) or "(nothing)") + said + where
+        return _text(words.label(one)) + said + where
     said = "" if one.value in (None, "") else f" = {_text(words.value(one.value))}"
     return _text(words.line(one.name)) + said
 

@@ -29,7 +29,7 @@ def passages(
             stand for it.
         answer: the pieces are of the model's answer, which may not be what is given.
         characters: drawn at most.
-        most: spans at most.
+        most: pieces at most, and messages.
 
     Returns:
         The passages, and how many characters were left out.
@@ -51,7 +51,8 @@ def passages(
             break
         kept = _bounded(spans, characters, most)
         size = sum(len(span.text) for span in kept)
-        drawn, characters, most = drawn + size, characters - size, most - max(1, len(kept))
+        drawn, characters = drawn + size, characters - size
+        most -= max(1, sum(span.piece is not None for span in kept))
         found.append(Passage(role, [_shown(span) for span in kept]))
     return found, sum(len(text) for _, text in texts) - drawn
 
@@ -126,8 +127,9 @@ def _joined(pieces: list[Piece]) -> list[Span]:
 
 def _bounded(spans: list[Span], characters: int, most: int) -> list[Span]:
     kept = []
-    for span in spans[:most]:
-        if characters <= 0:
+    for span in spans:
+        most -= span.piece is not None
+        if characters <= 0 or most < 0:
             break
         kept.append(Span(span.text[:characters], span.piece))
         characters -= len(span.text)

@@ -180,7 +180,7 @@ class _Drawn:
         if isinstance(one, Piece):
             where = "" if one.message is None else f"message {one.message + 1}: "
             said = f" (logprob {words.plain(one.logprob)})" if one.logprob is not None else ""
-            name = Text(where + (words.line(one.text) or "(nothing)"))
+            name = Text(where + words.label(one))
         else:
             said = "" if one.value in (None, "") else f" = {words.value(one.value)}"
             name = Text(words.line(one.name))

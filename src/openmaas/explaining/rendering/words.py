@@ -38,6 +38,11 @@ def line(text: str, most: int = 60) -> str:
     return flat if len(flat) <= most else flat[: most - 1] + "…"
 
 
+def label(piece: Piece) -> str:
+    """A piece in a list: tokens often begin with a space, and some are nothing else."""
+    return line(piece.text.strip() or piece.text.replace(" ", "␣")) or "(nothing)"
+
+
 def signed(value: float, greatest: float) -> str:
     """A number with its sign, and as many places as tell it from the greatest beside it."""
     if not math.isfinite(value):
