@@ -321,6 +321,9 @@ def test_images_are_grids_of_at_most_64_cells() -> None:
 
 
 def test_channels_first_are_an_image_too_and_vectors_are_ranked() -> None:
+    strip = arrange(explained([[1.0] * 2] * 500), None, 1).sections[0].parts[0].body
+    assert isinstance(strip, Ranked)
+    assert (strip.others, strip.rest) == (980, 980.0)
     first = [[[1.0] * 6] * 5] * 3
     body = arrange(explained(first), [first], 1).sections[0].parts[0].body
     assert isinstance(body, Heat)

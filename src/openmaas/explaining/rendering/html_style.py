@@ -35,6 +35,7 @@ box-decoration-break:clone}
 gap:0 .75rem;align-items:center;padding:.15rem 0}
 .omx .rows b,.omx .rows small{font-variant-numeric:tabular-nums;white-space:nowrap}
 .omx .rows b{text-align:right;font-weight:600}
+.omx .rows .name{text-align:left}
 .omx .rows small{color:var(--faint);font-size:.8125rem}
 .omx .bar{display:block;width:100%;height:1.1rem}
 .omx .axis{stroke:var(--faint)}
@@ -42,7 +43,7 @@ gap:0 .75rem;align-items:center;padding:.15rem 0}
 .omx .axis,.omx .whisker{vector-effect:non-scaling-stroke;stroke-width:1}
 .omx .images{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}
 .omx figure{margin:0;flex:1 1 16rem;max-width:28rem}
-.omx figure svg{display:block;width:100%;height:auto;border:1px solid var(--line)}
+.omx figure svg{display:block;width:100%;height:auto;max-height:32rem;border:1px solid var(--line)}
 .omx figcaption{color:var(--faint);font-size:.875rem}
 .omx .grid text{font:.3px sans-serif;text-anchor:middle}
 .omx dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem;margin:1rem 0;

@@ -10,19 +10,19 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 _CHANNELS = (1, 2, 3, 4)
+_STRIP = 8  # times as long as wide: nobody sees anything in it
 
 
 def plane(array: Array) -> Array | None:
     """Rows × columns of an image's attributions, summed over channels; ``None``: it is none."""
     array = _alone(array)
-    if array.ndim == 2 and array.size:
-        return array
-    if array.ndim == 3 and array.size:
-        if array.shape[2] in _CHANNELS:
-            return np.asarray(array.sum(axis=2))
-        if array.shape[0] in _CHANNELS:  # as PyTorch's models have it
-            return np.asarray(array.sum(axis=0))
-    return None
+    if array.ndim == 3 and array.shape[2] in _CHANNELS:
+        array = np.asarray(array.sum(axis=2))
+    elif array.ndim == 3 and array.shape[0] in _CHANNELS:  # as PyTorch's models have it
+        array = np.asarray(array.sum(axis=0))
+    if array.ndim != 2 or not array.size or max(array.shape) > _STRIP * min(array.shape):
+        return None
+    return array
 
 
 def pixels(given: Any) -> Array | None:

@@ -221,11 +221,12 @@ class _Drawn:
         for at in range(0, len(cells), 2):
             line = Text(no_wrap=True)
             for column in range(cells.shape[1]):
-                upper, lower = (
+                pair = [
                     colours.background(colours.level(float(row[column]), scale), self._dark)
-                    for row in (cells[at], cells[min(at + 1, len(cells) - 1)])
-                )
-                line.append("▀", style=Style(color=upper, bgcolor=lower))
+                    for row in cells[at : at + 2]
+                ]
+                behind = pair[1] if len(pair) == 2 else None
+                line.append("▀", style=Style(color=pair[0], bgcolor=behind))
             yield line
 
 
