@@ -18,6 +18,7 @@ from openmaas.cli import (
     deployments,
     diagnosis,
     explain,
+    explain_model,
     keys,
     models,
     predict,
@@ -57,6 +58,7 @@ chat.register(app, CLIENT)
 tasks.register(app, CLIENT)
 predict.register(app, CLIENT)
 explain.register(app, CLIENT)
+explain_model.register(app, CLIENT)
 batches.register(app, CLIENT)
 datasets.register(app, TRAINING)
 training.register(app, TRAINING)

@@ -12,6 +12,7 @@ from openmaas.client.connection import Connection
 from openmaas.client.datasets import Datasets
 from openmaas.client.deployments import Deployments
 from openmaas.client.errors import ApiError
+from openmaas.client.explain_model import ExplainingModels
 from openmaas.client.explaining import Explaining
 from openmaas.client.forms import (
     Classification,
@@ -63,6 +64,7 @@ class Client:
             self._http, lambda: Connection(self.url, api_key, timeout), self.training.network
         )
         self.explain = Explaining(self._http)
+        self.explain_model = ExplainingModels(self._http)
         self._inputs: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Client:

@@ -89,7 +89,7 @@ def _metrics(report: Report) -> str:
 def _importance(part: Importances) -> str:
     shown = part.columns[:COLUMNS]
     most = max([one.mean + one.deviation for one in shown] + [1e-12])
-    worse = "accuracy falls by" if part.metric == "accuracy" else "RMSE rises by"
+    worse = "accuracy falls" if part.metric == "accuracy" else "RMSE rises"
     rows = []
     for one in shown:
         length = max(0.0, one.mean) / most * WIDTH
@@ -106,7 +106,7 @@ def _importance(part: Importances) -> str:
     more = len(part.columns) - len(shown)
     rest = f'<p class="faint">{more} columns less important are in the JSON.</p>' if more else ""
     return (
-        f"<h2>Importance of columns</h2><p>What the {worse}, from {part.baseline:.4g}, where a "
+        f"<h2>Importance of columns</h2><p>How far the {worse}, from {part.baseline:.4g}, where a "
         "column's values are dealt out anew: mean and standard deviation of the repeats. Columns "
         'that say the same hide one another.</p><div class="scroll"><table>'
         + "".join(rows)

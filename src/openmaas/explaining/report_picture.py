@@ -7,6 +7,7 @@ not installed.
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from typing import Any
@@ -22,6 +23,8 @@ from openmaas.explaining.report import Report
 # Okabe and Ito (2008): told apart by those who see no red or green, on light and dark alike.
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#808080"
 GROUNDS = {False: ("#ffffff", "#1a1a1a", "#d9d9d9"), True: ("#16181c", "#ececec", "#3a3f47")}
+# The first has Latin, Greek and Cyrillic; of the others, what is there.
+FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei"]
 COLUMNS = 20  # bars of importance
 LABELS = 30  # of a matrix, beyond which nobody reads it in a picture …
 NUMBERED = 12  # … and beyond which its numbers are not written
@@ -42,12 +45,14 @@ def main() -> None:
     except ImportError:
         return
     warnings.simplefilter("ignore")  # a glyph that no font has is drawn as a box
+    logging.disable()  # of fonts that are not there
     ground, ink, grid = GROUNDS[asked.dark]
     style: Any = {
-        "font.size": 9, "axes.titlesize": 11, "text.parse_math": False, "text.color": ink,
+        "font.size": 9, "font.family": FONTS, "axes.titlesize": 11, "axes.titleweight": "bold",
+        "text.parse_math": False, "text.color": ink,
         "figure.facecolor": ground, "axes.facecolor": ground, "axes.edgecolor": ink,
         "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink, "grid.color": grid,
-        "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
+        "axes.spines.top": False, "axes.spines.right": False,
         "axes.axisbelow": True, "grid.linewidth": 0.6,
     }  # fmt: skip
     with mpl.rc_context(style):
@@ -179,12 +184,9 @@ def _neighbours(axes: Any, part: Neighbours, ink: str) -> None:
     what = "" if first.confidence is None else "; blue: the predicted label, hatched: another"
     axes.set_xlabel(f"cosine by {_cut(part.by, 40)}{what}")
     true = "" if first.true is None else f", true {_cut(first.true, 14)}"
-    title = f"Nearest training rows: predicted {_cut(first.predicted, 14)}{true}"
-    axes.set_title(f"{title}\n", fontsize=11)
-    axes.text(
-        0.5, 1.02, _cut(first.shown, 84), transform=axes.transAxes, fontsize=7.5, style="italic",
-        ha="center",
-    )  # fmt: skip
+    axes.set_title("Nearest training rows", pad=30)
+    told = f"predicted {_cut(first.predicted, 14)}{true}\n{_cut(first.shown, 76)}"
+    axes.text(0.5, 1.02, told, transform=axes.transAxes, fontsize=7.5, ha="center")
 
 
 def _cut(text: str, most: int = CHARACTERS) -> str:

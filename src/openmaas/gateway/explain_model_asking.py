@@ -66,13 +66,14 @@ def form(info: ModelInfo, trained_labels: Sequence[str]) -> Form:
             raise InvalidRequest(f"this model {what}; rows cannot judge it", param="model")
         return Form("texts", [], None, len(info.labels), info.labels, True)
     found = [one for one in info.outputs if one.datatype in TYPES]
-    if len(found) != 1 or len(found[0].shape) not in (1, 2) or found[0].shape[-1] == 0:
+    shapes = [one.shape[1:] for one in found]
+    if len(found) != 1 or len(shapes[0]) > 1 or min(shapes[0], default=1) < 1:
         raise InvalidRequest(
-            f"this model has {len(found)} outputs of numbers; one with a number, or one for each "
-            "label, is what rows can judge",
+            f"this model's outputs of numbers are {shapes} for a row; one list, of a number or of "
+            "one for each label, is what rows can judge",
             param="model",
         )
-    width = found[0].shape[1] if len(found[0].shape) == 2 else 1
+    width = shapes[0][0] if shapes[0] else 1
     labels = list(info.labels or trained_labels)
     if labels and width not in (len(labels), 1 if len(labels) == 2 else 0):
         labels = []
