@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce eval-tasks eval-training \
+.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce eval-tasks eval-training eval-explain \
   soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches lock clean
 
 help: ## says what there is
@@ -82,6 +82,9 @@ eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes
 
 eval-training: .venv/.all ## quality of trained networks beside baselines; writes docs/training-quality.md
 	@$(BIN)/python benchmarks/eval_training.py $(ARGS)
+
+eval-explain: .venv/.all ## how far explanations can be trusted; writes docs/explain-quality.md
+	@$(BIN)/python benchmarks/eval_explain.py $(ARGS)
 
 soak-kill: .venv/.all ## the gateway killed a hundred times, on SQLite and on PostgreSQL
 	$(call need_postgres)
