@@ -24,6 +24,7 @@ NAMES = (
     "openvino_seq2seq",
     "ctranslate2_translation",
     "echo",
+    "gradients",
 )
 
 
