@@ -129,5 +129,5 @@ clean: ## removes the environment and all caches; models stay
 	@echo "Installing every extra and the tools, two minutes or so …"
 	@$(PIP) --require-hashes -r requirements-dev.txt
 	@grep -oE '^[a-z0-9._-]+==[^ ]+' requirements-dev.txt >.venv/pins.txt
-	@$(PIP) -c .venv/pins.txt --no-build-isolation -e '.[convert]'
+	@$(PIP) -c .venv/pins.txt --no-build-isolation -e '.[convert,compare]'
 	@touch $@
