@@ -44,6 +44,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
             ("doctor",),
             ("chat",),
             ("predict",),
+            ("explain-model",),
             *[(task,) for task in ("classify", "sentiment", "summarize", "translate")],
         ],
         *[("models", name) for name in ("pull", "push", "list", "show", "remove")],

@@ -128,7 +128,7 @@ def test_neighbours_of_a_row_that_is_given(house: House) -> None:
     assert found["cost"]["forward_passes"] == 1
     assert len(one["examples"]) == 3
     assert one["examples"][0]["similarity"] <= 1 + 1e-9
-    assert "noise=nan" in one["shown"]
+    assert "noise=missing" in one["shown"]
     wrong = house.ask(model="sorter", parts=["neighbours"], input={"weight": 1})
     assert wrong.status_code == 400
     assert wrong.json()["error"]["param"] == "input"

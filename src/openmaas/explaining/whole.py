@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
     inputs: list[Array]  # of numbers, or of texts (dtype object)
     numbers: list[int]  # of each row, in the data set
-    shown: list[str]
+    shown: Sequence[str]
     truths: list[str]  # as people read them
 
 

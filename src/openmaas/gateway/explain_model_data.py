@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import Conflict, InvalidRequest, NotFound
-from openmaas.explaining.whole import Rows, shortened, shown_numbers
+from openmaas.explaining.whole import SHOWN, Rows, shortened, shown_numbers
 from openmaas.gateway.explain_child import confined
 from openmaas.gateway.explain_model_asking import Form
 from openmaas.training.data import Description, Split
@@ -155,7 +155,7 @@ class Data:
             most_bytes=ask.most_bytes,
         )
         try:
-            return await asyncio.to_thread(_sampled, msgspec.msgpack.decode(told, type=Sample), how)
+            return await asyncio.to_thread(_sampled, told, how)
         except (msgspec.DecodeError, ValueError):
             raise InvalidRequest("the data set's reader contradicts itself") from None
 
@@ -169,12 +169,14 @@ def known_columns(trained: Trained, description: Description) -> Trained:
     )
 
 
-def _sampled(told: Sample, how: Form) -> Sampled:
+def _sampled(answer: bytes, how: Form) -> Sampled:
     """
     Raises:
+        DecodeError: it is no sample.
         InvalidRequest: what the reader says.
         ValueError: its parts do not fit.
     """
+    told = msgspec.msgpack.decode(answer, type=Sample)
     if told.error:
         raise InvalidRequest(told.error[:2000], param=told.param)
     count = len(told.rows)
@@ -188,10 +190,7 @@ def _sampled(told: Sample, how: Form) -> Sampled:
         if (port.datatype == "BYTES") != (array.dtype == object):
             what = "texts" if port.datatype == "BYTES" else "numbers"
             raise InvalidRequest(f"column {port.name!r} does not hold {what}", param="dataset")
-    shown = [
-        row_text([block.name for block in told.blocks], inputs, at, told.blocks[0].columns)
-        for at in range(count)
-    ]
+    shown = Shown([block.name for block in told.blocks], inputs, told.blocks[0].columns)
     truths = labels if labels is not None else [shown_numbers(row) for row in values]
     rows = Rows(inputs, told.rows, shown, truths)
     return Sampled(told.target, rows, labels, values, told.blocks[0].columns)
@@ -205,19 +204,39 @@ def _array(block: Block, count: int) -> Array:
     return np.frombuffer(block.data, "<f4").reshape(count, *block.shape)
 
 
-def row_text(names: list[str], inputs: list[Array], at: int, columns: list[str]) -> str:
-    """What people see of a row."""
-    if len(inputs) == 1 and inputs[0].dtype == object:
-        return shortened(inputs[0][at])
-    values = [array[at] for array in inputs]
-    if columns:
-        names, values = columns, list(values[0])
-    cells = []
-    for name, value in zip(names, values, strict=True):
-        if isinstance(value, str):
-            text = value[:CELL] or "missing"
-        else:
-            flat = np.asarray(value).reshape(-1)
-            text = shown_numbers(flat) + (", …" if len(flat) > 10 else "")
-        cells.append(f"{name}={text}")
-    return shortened("; ".join(cells))
+class Shown(Sequence[str]):
+    """What people see of each row, made when it is looked at: few are.
+
+    Args:
+        columns: what the one input's numbers are called, if they are columns of a table.
+    """
+
+    def __init__(self, names: list[str], inputs: list[Array], columns: Sequence[str] = ()) -> None:
+        self._names = names
+        self._inputs = inputs
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._inputs[0])
+
+    def __getitem__(self, at: Any) -> Any:
+        values = [array[at] for array in self._inputs]
+        if len(values) == 1 and isinstance(values[0], str):
+            return shortened(values[0])
+        names: Sequence[str] = self._names
+        if self._columns:
+            names, values = self._columns, list(values[0])
+        cells = [
+            f"{name}={_cell(value)}"
+            for name, value in zip(names[:SHOWN], values[:SHOWN], strict=True)
+        ]
+        return shortened("; ".join(cells))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value[:CELL] or "missing"
+    flat = np.asarray(value).reshape(-1)
+    if len(flat) == 1 and np.isnan(flat[0]):
+        return "missing"
+    return shown_numbers(flat) + (", …" if len(flat) > 10 else "")

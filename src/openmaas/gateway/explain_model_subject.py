@@ -15,7 +15,7 @@ from openmaas.explaining.neighbours import Matrix, row_cosines
 from openmaas.explaining.report import OF_LABELS
 from openmaas.explaining.whole import Rows, Subject, Training, is_judged, taken
 from openmaas.gateway.explain_model_asking import Answers, Form
-from openmaas.gateway.explain_model_data import Data, Sampled, Trained, row_text
+from openmaas.gateway.explain_model_data import Data, Sampled, Shown, Trained
 from openmaas.gateway.explain_model_plan import NO_LABELS, ExplainModelBody, Plan
 from openmaas.serving.asking import Asking
 from openmaas.training.datasets import DatasetRecord
@@ -157,7 +157,8 @@ def given_row(given: Input, how: Form, known: Sampled) -> Rows:
     if how.reads == "texts":
         if not isinstance(given, str) or not given.strip():
             raise InvalidRequest("the model reads texts: input is one, not empty", param="input")
-        return Rows([np.array([given], object)], [], [row_text([""], _one(given), 0, [])], [])
+        text = [np.array([given], object)]
+        return Rows(text, [], Shown([""], text), [])
     names = [port.name for port in how.ports]
     if isinstance(given, list) and len(names) == 1:
         given = {names[0]: given}
@@ -171,11 +172,7 @@ def given_row(given: Input, how: Form, known: Sampled) -> Rows:
     inputs = [
         _cell(given[name], name, like) for name, like in zip(names, known.rows.inputs, strict=True)
     ]
-    return Rows(inputs, [], [row_text(names, inputs, 0, known.columns)], [])
-
-
-def _one(text: str) -> list[Array]:
-    return [np.array([text], object)]
+    return Rows(inputs, [], Shown(names, inputs, known.columns), [])
 
 
 def _cell(value: Any, name: str, like: Array) -> Array:
