@@ -28,6 +28,7 @@ METHODS: dict[Method, str] = {
 }
 """Those of networks whose form can be differentiated here, with their sources."""
 STEPS = {"integrated_gradients": 64, "saliency": 1, "smoothgrad": 32}
+ENDS = 2  # passes of the input and of the baseline themselves
 MOST_STEPS = 1024  # of integrated gradients, where nobody says how many
 
 
@@ -49,12 +50,12 @@ def passes(how: How) -> int:
     """Rows that go through the network, forward and back, at the most."""
     first, most = _steps(how)
     if how.method != "integrated_gradients":
-        return first + 1
+        return first + ENDS
     total = step = first
     while step < most:  # each try has twice the points of the one before
         step = min(2 * step, most)
         total += step
-    return total + 2
+    return total + ENDS
 
 
 async def of_text(

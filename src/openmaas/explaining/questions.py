@@ -112,16 +112,12 @@ def _trust(method: Method, shares: Shares, most: int) -> Trust:
             "share, so that the shares need not add up"
         )
         return Trust(completeness_error=error, converged=None, notes=[note])
-    assert shares.low is not None
-    assert shares.high is not None
+    if shares.low is None or shares.high is None:
+        note = "exact: every coalition was asked about"
+        return Trust(completeness_error=error, converged=None, interval=0.0, notes=[note])
     half = float(np.mean(shares.high - shares.low) / 2)
-    exact = half == 0.0
-    note = "exact: every coalition was asked about" if exact else ""
-    if not exact and half > np.abs(shares.values).max(initial=0.0) / 2:
-        note = "the intervals are wide beside the shares: a larger budget says more"
+    wide = half > np.abs(shares.values).max(initial=0.0) / 2
+    note = "the intervals are wide beside the shares: a larger budget says more"
     return Trust(
-        completeness_error=error,
-        converged=None,
-        interval=half,
-        notes=[note] if note else [],
+        completeness_error=error, converged=None, interval=half, notes=[note] if wide else []
     )

@@ -65,7 +65,7 @@ async def enumerate_all(game: Game) -> Shares:
         without = np.flatnonzero(~masks[:, part])
         gains = values[without | (1 << part)] - values[without]
         shares[part] = weights[sizes[without]] @ gains
-    return Shares(shares, shares.copy(), shares.copy(), values[0], values[-1])
+    return Shares(shares, baseline=values[0], instance=values[-1])
 
 
 async def sample(game: Game, pairs: int, seed: int) -> Shares:

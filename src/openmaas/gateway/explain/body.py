@@ -32,11 +32,16 @@ class How(Struct, forbid_unknown_fields=True, kw_only=True):
     unit: Unit | None = None
     # what stands where a part is taken away: of texts words (black box), "pad" or "zero"
     # (gradients); of rows another row
-    baseline: msgspec.Raw | None = None
+    baseline: msgspec.Raw = msgspec.Raw()
     budget: Annotated[int, Meta(ge=2, le=MOST_BUDGET)] | None = None  # passes, at the most
     tolerance: Annotated[float, Meta(ge=1e-6, le=1.0)] = 1e-3
     image: tuple[Side, Side] | None = None  # height and width of a picture that lies flat
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+
+    @property
+    def instead(self) -> msgspec.Raw | None:
+        """The baseline, if there is one."""
+        return None if bytes(self.baseline) in (b"", b"null") else self.baseline
 
 
 class ExplainBody(How, forbid_unknown_fields=True, kw_only=True):

@@ -40,7 +40,7 @@ class RowSubject:
         info = model.info
         self._how = how
         self._given = kserve.request([raw], info)
-        self._baseline = None if how.baseline is None else _baseline(how.baseline, info)
+        self._baseline = None if how.instead is None else _baseline(how.instead, info)
         values = self.shown if isinstance(self.shown, dict) else None
         if info.tabular and values is None:  # a network over a single column
             values = {info.inputs[0].name: self.shown}

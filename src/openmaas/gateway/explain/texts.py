@@ -117,9 +117,9 @@ class TextSubject:
 
 def _words(how: How, usual: str) -> str:
     """The baseline of a text."""
-    if how.baseline is None:
+    if how.instead is None:
         return usual
     try:
-        return msgspec.json.decode(how.baseline, type=str)
+        return msgspec.json.decode(how.instead, type=str)
     except msgspec.DecodeError:
         raise InvalidRequest("the baseline of a text is a text", param="baseline") from None
