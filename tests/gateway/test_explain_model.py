@@ -208,7 +208,7 @@ def test_progress_and_then_the_report(house: House) -> None:
 def test_it_is_metered_in_the_batch_lane(house: House) -> None:
     answer = house.ask(model="sorter", parts=["calibration"])
     id = answer.headers["x-request-id"]
-    rows = house.server.client.get("/v1/tenants/default/usage/rows?limit=50").json()["data"]
+    rows = house.server.client.get("/v1/tenants/default/usage/rows?limit=1000").json()["data"]
     (row,) = [one for one in rows if one["request"] == id]
     assert (row["task"], row["priority"], row["rows"]) == ("explain", "batch", 48)
     assert answer.headers["x-openmaas-model"] == "sorter@1"
