@@ -16,7 +16,13 @@ import pytest
 from openmaas.app import Store, open_store
 from openmaas.audit import By
 from openmaas.config import Limits, load
-from openmaas.errors import ConfigurationError, Conflict, InsufficientMemory, OpenMaaSError
+from openmaas.errors import (
+    ConfigurationError,
+    Conflict,
+    InsufficientMemory,
+    ModelNotFound,
+    OpenMaaSError,
+)
 from openmaas.frames import Cancelled, Emit, Ready, Refused, Submit
 from openmaas.inference import ModelInfo, Predict, Predicted, Usage
 from openmaas.registry.deployments import Bounds, Replicas, Target
@@ -137,7 +143,8 @@ class House:
     async def call(self, model: str) -> str:
         """The version that answers, or the code of the error."""
         found = self.fleet.find("", model)
-        assert found is not None
+        if found is None:
+            return ModelNotFound.code
         try:
             deadline = time.monotonic() + 30
             await found.deployment.known(deadline)
@@ -363,3 +370,78 @@ def test_a_bad_runtime_is_refused_before_anything_is_written(tmp_path: Path) -> 
             point(one.store.records, rows, one.store.artifacts, ("", "m", alias), targets, ME)
     assert [row.version for row in rows.all()] == [1]
     one.store.database.close()
+
+
+async def explained(one: House, model: str = "m") -> str:
+    """As ``House.call``, of what explains a model's answers."""
+    found = one.fleet.find("", model)
+    assert found is not None
+    explainer = one.fleet.explainer(found.deployment)
+    deadline = time.monotonic() + 30
+    try:
+        await explainer.known(deadline)
+        await explainer.submit(Predict(inputs=[]), deadline).result()
+    except OpenMaaSError as error:
+        return error.code
+    return "explained"
+
+
+async def test_an_explainer_is_loaded_when_it_is_asked_and_leaves_when_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openmaas.serving.fleet.EXPLAINER_SECONDS", 1.5)
+    async with house(tmp_path, 400) as one:
+        one.deploy(one.version("m", "a"))
+        await one.fleet.start()
+        assert await one.call("m") == "1"
+        assert one.place.loads["a"] == 1
+        assert await explained(one) == "explained"
+        assert await explained(one) == "explained"
+        assert one.place.loads["a"] == 2
+        await one.until(lambda: one.fleet.residency.taken() == 200 * MIB)
+        await one.until(lambda: one.place.resident() == 100 * MIB)  # nobody asks why
+        assert one.states() == {"m@1": "ready"}
+        assert await explained(one) == "explained"
+
+
+async def test_an_explainer_gets_room_as_models_do(tmp_path: Path) -> None:
+    async with house(tmp_path, 150) as one:
+        one.deploy(one.version("m", "a"))
+        await one.fleet.start()
+        one.callers("m")
+        await one.until(lambda: one.answered["m 1"] > 5)
+        assert await explained(one) == "explained"
+        before = one.answered["m 1"]
+        await one.until(lambda: one.answered["m 1"] > before + 5)
+        assert set(one.answered) == {"m 1"}
+        assert one.place.resident() <= 1.05 * 150 * MIB
+
+
+async def test_an_explainer_goes_with_what_it_explains(tmp_path: Path) -> None:
+    async with house(tmp_path, 500) as one:
+        version = one.version("m", "a")
+        one.deploy(version)
+        one.deploy(one.version("other", "b"))
+        await one.fleet.start()
+        assert await one.call("m") == "1"
+        assert await explained(one) == "explained"
+        await one.fleet.undeploy("", "m", ME)
+        await one.until(lambda: one.place.resident() == 100 * MIB)
+        one.deploy(version)
+        await one.until(lambda: "m@1" in one.states())
+        assert await one.call("m") == "1"
+        assert await explained(one) == "explained"
+
+
+async def test_an_explainer_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    async with house(tmp_path, 500) as one:
+        one.deploy(one.version("m", "a"))
+        await one.fleet.start()
+        assert await one.call("m") == "1"
+        one.place.takes = {"a": 0}
+        assert await explained(one) == "overloaded"
+        found = one.fleet.find("", "m")
+        assert found is not None
+        explainer = one.fleet.explainer(found.deployment)
+        assert (explainer.state, explainer.detail) == ("broken", "no such option")
+        assert await one.call("m") == "1"

@@ -183,6 +183,7 @@ class Fleet:
             return known
         spec = deployment.spec
         options = {key: spec.options[key] for key in EXPLAINER_OPTIONS if key in spec.options}
+        options["batch_max_requests"] = 1  # each is a step of its own, and can be given up
         made = Deployment(
             msgspec.structs.replace(spec, runtime=EXPLAINER, options=options),
             tenant=deployment.tenant,

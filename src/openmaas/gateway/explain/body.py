@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -32,7 +32,7 @@ class How(Struct, forbid_unknown_fields=True, kw_only=True):
     unit: Unit | None = None
     # what stands where a part is taken away: of texts words (black box), "pad" or "zero"
     # (gradients); of rows another row
-    baseline: msgspec.Raw = msgspec.Raw()
+    baseline: Any = None
     budget: Annotated[int, Meta(ge=2, le=MOST_BUDGET)] | None = None  # passes, at the most
     tolerance: Annotated[float, Meta(ge=1e-6, le=1.0)] = 1e-3
     image: tuple[Side, Side] | None = None  # height and width of a picture that lies flat
@@ -41,7 +41,7 @@ class How(Struct, forbid_unknown_fields=True, kw_only=True):
     @property
     def instead(self) -> msgspec.Raw | None:
         """The baseline, if there is one."""
-        return None if bytes(self.baseline) in (b"", b"null") else self.baseline
+        return None if self.baseline is None else msgspec.Raw(msgspec.json.encode(self.baseline))
 
 
 class ExplainBody(How, forbid_unknown_fields=True, kw_only=True):

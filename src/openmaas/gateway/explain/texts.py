@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from openmaas.gateway.explain.body import How
     from openmaas.serving.asking import Asking
 
-# Characters that the model reads at one time: about a thousand tokens, so that others who call it
-# meanwhile wait for no more than that.
-AT_ONCE = 4096
+# Characters that the model reads at one time: some 250 tokens, from which on one more costs the
+# same. Others who call it meanwhile wait for no more than that.
+AT_ONCE = 1024
 
 
 class TextSubject:
