@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from openmaas.explaining.calibration import Calibration
-from openmaas.explaining.confusion import Confusion
-from openmaas.explaining.importance import Importances
-from openmaas.explaining.neighbours import Nearest, Neighbours
-from openmaas.explaining.report import Report
+from openmaas.explaining.behaviour.calibration import Calibration
+from openmaas.explaining.behaviour.confusion import Confusion
+from openmaas.explaining.behaviour.importance import Importances
+from openmaas.explaining.behaviour.neighbours import Nearest, Neighbours
+from openmaas.explaining.behaviour.report import Report
 
 # Okabe and Ito (2008): told apart by those who see no red or green, on light and dark alike.
 STYLE = """

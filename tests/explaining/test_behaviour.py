@@ -12,17 +12,17 @@ from sklearn.inspection import permutation_importance as of_sklearn
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from openmaas.errors import EngineFailed
-from openmaas.explaining.answered import are_probabilities, probabilities
-from openmaas.explaining.calibration import calibration
-from openmaas.explaining.confusion import confusion
-from openmaas.explaining.importance import (
+from openmaas.explaining.behaviour.answered import are_probabilities, probabilities
+from openmaas.explaining.behaviour.calibration import calibration
+from openmaas.explaining.behaviour.confusion import confusion
+from openmaas.explaining.behaviour.importance import (
     Place,
     accuracy_error,
     permutation_importance,
     rmse,
 )
-from openmaas.explaining.neighbours import nearest, row_cosines
-from openmaas.explaining.whole import (
+from openmaas.explaining.behaviour.neighbours import nearest, row_cosines
+from openmaas.explaining.behaviour.whole import (
     Numbers,
     Rows,
     Subject,

@@ -12,17 +12,17 @@ import msgspec
 from msgspec import Struct
 
 from openmaas.errors import InvalidRequest, ModelNotFound, PermissionDenied, RateLimited
+from openmaas.explaining.behaviour.report import DatasetUsed, Report
+from openmaas.explaining.behaviour.report_html import page
+from openmaas.explaining.behaviour.whole import Numbers, whole
 from openmaas.explaining.explanation import Cost
-from openmaas.explaining.report import DatasetUsed, Report
-from openmaas.explaining.report_html import page
-from openmaas.explaining.whole import Numbers, whole
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
-from openmaas.gateway.explain_child import confined
-from openmaas.gateway.explain_model_asking import Answers, Form, explainable, form
-from openmaas.gateway.explain_model_data import Data, Trained, known_columns
-from openmaas.gateway.explain_model_plan import ExplainModelBody, Plan, check, plan
-from openmaas.gateway.explain_model_subject import Gathered, gather
+from openmaas.gateway.explain_model.asking import Answers, Form, explainable, form
+from openmaas.gateway.explain_model.child import confined
+from openmaas.gateway.explain_model.data import Data, Trained, known_columns
+from openmaas.gateway.explain_model.plan import ExplainModelBody, Plan, check, plan
+from openmaas.gateway.explain_model.subject import Gathered, gather
 from openmaas.gateway.tasks.common import event
 from openmaas.serving import ranking
 from openmaas.serving.asking import Asking
@@ -34,7 +34,7 @@ from openmaas.training.session_records import SessionRecords
 
 AT_ONCE = 2  # of one tenant
 LOOK_SECONDS = 0.25  # between two words on how far it is
-PICTURE = "openmaas.explaining.report_picture"
+PICTURE = "openmaas.explaining.behaviour.report_picture"
 PICTURE_BYTES = 16 << 20
 POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import InvalidRequest
-from openmaas.explaining.importance import Place
-from openmaas.explaining.neighbours import Matrix, row_cosines
-from openmaas.explaining.report import OF_LABELS
-from openmaas.explaining.whole import Rows, Subject, Training, is_judged, taken
-from openmaas.gateway.explain_model_asking import Answers, Form
-from openmaas.gateway.explain_model_data import Data, Sampled, Shown, Trained
-from openmaas.gateway.explain_model_plan import NO_LABELS, ExplainModelBody, Plan
+from openmaas.explaining.behaviour.importance import Place
+from openmaas.explaining.behaviour.neighbours import Matrix, row_cosines
+from openmaas.explaining.behaviour.report import OF_LABELS
+from openmaas.explaining.behaviour.whole import Rows, Subject, Training, is_judged, taken
+from openmaas.gateway.explain_model.asking import Answers, Form
+from openmaas.gateway.explain_model.data import Data, Sampled, Shown, Trained
+from openmaas.gateway.explain_model.plan import NO_LABELS, ExplainModelBody, Plan
 from openmaas.serving.asking import Asking
 from openmaas.training.datasets import DatasetRecord
 

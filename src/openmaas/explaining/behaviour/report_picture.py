@@ -1,4 +1,4 @@
-"""What is said of a whole model as a picture: ``python -m openmaas.explaining.report_picture``.
+"""What is said of a whole model as a picture: ``python -m`` this module.
 
 A process of its own, as nothing that draws belongs in the gateway: JSON with ``report`` (a
 ``Report``) and ``dark`` on standard input → PNG on standard output; nothing where matplotlib is
@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from openmaas.explaining.calibration import Calibration
-from openmaas.explaining.confusion import Confusion
-from openmaas.explaining.importance import Importances
-from openmaas.explaining.neighbours import Neighbours
-from openmaas.explaining.report import Report
+from openmaas.explaining.behaviour.calibration import Calibration
+from openmaas.explaining.behaviour.confusion import Confusion
+from openmaas.explaining.behaviour.importance import Importances
+from openmaas.explaining.behaviour.neighbours import Neighbours
+from openmaas.explaining.behaviour.report import Report
 
 # Okabe and Ito (2008): told apart by those who see no red or green, on light and dark alike.
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#808080"

@@ -6,11 +6,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from openmaas.explaining.calibration import Calibration
-from openmaas.explaining.confusion import Confusion
+from openmaas.explaining.behaviour.calibration import Calibration
+from openmaas.explaining.behaviour.confusion import Confusion
+from openmaas.explaining.behaviour.importance import Importances
+from openmaas.explaining.behaviour.neighbours import Neighbours
 from openmaas.explaining.explanation import Cost
-from openmaas.explaining.importance import Importances
-from openmaas.explaining.neighbours import Neighbours
 
 Part = Literal["importance", "calibration", "confusion", "neighbours"]
 PARTS: tuple[Part, ...] = ("importance", "calibration", "confusion", "neighbours")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import Conflict, InvalidRequest, NotFound
-from openmaas.explaining.whole import SHOWN, Rows, shortened, shown_numbers
-from openmaas.gateway.explain_child import confined
-from openmaas.gateway.explain_model_asking import Form
+from openmaas.explaining.behaviour.whole import SHOWN, Rows, shortened, shown_numbers
+from openmaas.gateway.explain_model.asking import Form
+from openmaas.gateway.explain_model.child import confined
 from openmaas.training.data import Description, Split
 from openmaas.training.datasets import DatasetRecord, Datasets
 from openmaas.training.jobs import Jobs

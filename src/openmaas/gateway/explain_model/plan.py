@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from msgspec import Meta, Struct
 
 from openmaas.errors import InvalidRequest
-from openmaas.explaining.report import OF_LABELS, PARTS, LeftOut, Part
-from openmaas.explaining.whole import ASKED_ABOUT, is_judged, passes
-from openmaas.gateway.explain_model_asking import ROWS, Form
-from openmaas.gateway.explain_model_data import SAMPLE_BYTES
+from openmaas.explaining.behaviour.report import OF_LABELS, PARTS, LeftOut, Part
+from openmaas.explaining.behaviour.whole import ASKED_ABOUT, is_judged, passes
+from openmaas.gateway.explain_model.asking import ROWS, Form
+from openmaas.gateway.explain_model.data import SAMPLE_BYTES
 from openmaas.gateway.openai_parameters import ModelName
 from openmaas.training.data import Split
 from openmaas.training.spec import Column

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import EngineFailed
-from openmaas.explaining.answered import are_probabilities, probabilities
-from openmaas.explaining.calibration import Calibration, calibration
-from openmaas.explaining.confusion import Confusion, confusion, surest_mistakes
-from openmaas.explaining.importance import (
+from openmaas.explaining.behaviour.answered import are_probabilities, probabilities
+from openmaas.explaining.behaviour.calibration import Calibration, calibration
+from openmaas.explaining.behaviour.confusion import Confusion, confusion, surest_mistakes
+from openmaas.explaining.behaviour.importance import (
     Importances,
     Outputs,
     Place,
@@ -26,14 +26,14 @@ from openmaas.explaining.importance import (
     permutation_importance,
     rmse,
 )
-from openmaas.explaining.neighbours import (
+from openmaas.explaining.behaviour.neighbours import (
     Matrix,
     Nearest,
     Neighbour,
     Neighbours,
     most_similar,
 )
-from openmaas.explaining.report import Part
+from openmaas.explaining.behaviour.report import Part
 
 ASKED_ABOUT = 3  # of the surest mistakes, whose neighbours are looked for where no input is given
 SHOWN = 200  # characters of a text or row

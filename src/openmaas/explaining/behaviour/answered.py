@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from openmaas.explaining.importance import Outputs
+from openmaas.explaining.behaviour.importance import Outputs
 
 TOLERANCE = 1e-2  # within which probabilities of reduced precision add up to 1
 

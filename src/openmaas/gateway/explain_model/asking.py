@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmaas.errors import EngineFailed, InvalidRequest
-from openmaas.explaining.importance import Outputs
+from openmaas.explaining.behaviour.importance import Outputs
 from openmaas.gateway import tensors
 from openmaas.inference import ModelInfo, Predict, Predicted, Tensor, TensorSpec
 from openmaas.tasks.classify import classify, document_vectors
