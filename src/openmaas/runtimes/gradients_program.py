@@ -13,10 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from openmaas.runtimes import gradients_rolling
 from openmaas.runtimes.gradients_graph import Graph, Kind
 from openmaas.runtimes.gradients_nodes import Array, Ref, compute
 from openmaas.runtimes.gradients_ops import OPERATIONS
 from openmaas.runtimes.gradients_plan import Plan, for_jax
+from openmaas.runtimes.gradients_rolling import Unit
 
 Head = Literal["softmax", "sigmoid"]
 MOST_PLANS = 32  # kept, the longest unused are dropped first
@@ -41,14 +43,20 @@ class Program:
     """
 
     def __init__(
-        self, graph: Graph, plan: Plan, output: str, head: Head | None, weights: dict[Ref, Any]
+        self,
+        graph: Graph,
+        plan: Plan,
+        output: str,
+        head: Head | None,
+        weights: dict[Ref, Any],
+        units: list[Unit],
     ) -> None:
         self._graph = graph
         self._plan = plan
         self._output = output
         self._head = head
         self._weights = weights
-        self._steps = list(graph.steps(Kind.TRACED))
+        self._units = units
         self._most = int(np.clip(CALL_BYTES // max(1, plan.row_bytes), 1, ROWS[-1]))
         small = plan.row_bytes * ROWS[-1] <= ONE_SIZE
         self._sizes = [] if small else [rows for rows in ROWS if rows < self._most]
@@ -101,7 +109,7 @@ class Program:
                 values, slopes = each(points, data, weights, number)
                 return values, [jnp.tensordot(mix, slope, 1) for slope in slopes]
 
-        many = len(self._steps) > MANY and jax.default_backend() == "cpu"
+        many = len(self._units) > MANY and jax.default_backend() == "cpu"
         options = {"xla_backend_optimization_level": 0} if many else None
         return jax.jit(run, compiler_options=options)
 
@@ -117,11 +125,14 @@ class Program:
         def seen(ref: Ref, *, static: bool = False) -> Any:
             return plan.fixed(ref, static=static) if static or ref not in values else values[ref]
 
-        for at in self._steps:
-            node = graph.nodes[at]
+        for unit in self._units:
+            if isinstance(unit, gradients_rolling.Roll):
+                values |= gradients_rolling.run(unit, graph, seen, compute)
+                continue
+            node = graph.nodes[unit]
             static = OPERATIONS[node.kind].static
             inputs = [seen(ref, static=port in static) for port, ref in enumerate(node.inputs)]
-            values |= {(at, port): one for port, one in enumerate(compute(node, inputs))}
+            values |= {(unit, port): one for port, one in enumerate(compute(node, inputs))}
         answer = jnp.asarray(seen(graph.outputs[self._output]), jnp.float32)
         if self._head == "softmax":
             return jax.nn.softmax(answer, axis=-1)
@@ -160,6 +171,7 @@ class Plans:
         self.graph = graph
         self._head = head
         self._kept: OrderedDict[Any, tuple[Plan, dict[str, Program]]] = OrderedDict()
+        self._units = gradients_rolling.units(graph)
         self._weights = _weights(graph)
 
     def read(self, given: dict[str, Array]) -> Reading:
@@ -187,7 +199,7 @@ class Plans:
             [plan.leaf(leaf, by_node, known) for leaf in graph.leaves],
             [for_jax(known[ref]) for ref in plan.data],
             programs,
-            lambda output: Program(graph, plan, output, self._head, self._weights),
+            lambda output: Program(graph, plan, output, self._head, self._weights, self._units),
         )
 
 
