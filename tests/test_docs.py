@@ -211,10 +211,10 @@ def blocks(language: str, page: str = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-SHELL = [block for page in (README, DOCS["api.md"], DOCS["training.md"])
+SHELL = [block for page in (README, DOCS["api.md"], DOCS["training.md"], DOCS["explain.md"])
          for block in blocks("sh", page) if "make serve" not in block]  # fmt: skip
 SHELL = list(dict.fromkeys(SHELL))  # what both tell of is run once
-PROGRAMS = [*blocks("python"), *(one for page in ("api.md", "training.md")
+PROGRAMS = [*blocks("python"), *(one for page in ("api.md", "training.md", "explain.md")
                                  for one in blocks("python", DOCS[page])
                                  if one.startswith("import"))]  # fmt: skip
 
