@@ -326,3 +326,103 @@ def test_the_python_client(server: ServerProcess) -> None:
         assert client.explain.picture(SAID, method="occlusion", dark=True)[1:4] == b"PNG"
         with pytest.raises(ApiError, match="no label"):
             client.explain(SAID, task="sentiment", target="x")
+
+
+# --- answers of language models ---------------------------------------------------------------
+
+CHAT = "smollm2-135m"
+FACTS = [
+    {"role": "system", "content": "Answer from the facts that you are given."},
+    {
+        "role": "user",
+        "content": "The garden is closed on Monday. Dora calls her parrot Zebulon. The bus leaves "
+        "at nine. What is the name of Dora's parrot?",
+    },
+]
+
+
+@pytest.mark.parametrize("method", ["context_cite", "leave_one_out"])
+def test_which_sentence_made_the_model_say_this(server: ServerProcess, method: str) -> None:
+    made = explained(server, model=CHAT, input=FACTS, answer="Zebulon", method=method, budget=16)
+    assert (made["task"], made["method"], made["unit"]) == ("chat", method, "sentence")
+    (one,) = made["attributions"]
+    pieces = one["featureAttributions"]
+    for piece in pieces:
+        said = FACTS[piece["message"]]["content"]
+        assert said[piece["start"] : piece["end"]] == piece["text"]
+    best = max(pieces, key=lambda piece: piece["attribution"])
+    assert "Zebulon" in best["text"]
+    assert not any("?" in piece["text"] for piece in pieces)  # the question is asked in all
+    assert one["outputDisplayName"] == "Zebulon"
+    assert one["instanceOutputValue"] < 0  # a log-probability
+    assert one["baselineOutputValue"] < one["instanceOutputValue"]
+    assert made["cost"]["forward_passes"] <= 18
+    assert made["usage"]["total_tokens"] > 100
+
+
+def test_the_answer_may_be_left_to_the_model(server: ServerProcess) -> None:
+    said = explained(server, model=CHAT, input=FACTS, method="leave_one_out", dry_run=True)
+    made = explained(server, model=CHAT, input=FACTS, method="leave_one_out")
+    assert made["attributions"][0]["outputDisplayName"].strip()
+    assert made["usage"]["completion_tokens"] > 0
+    assert made["cost"]["forward_passes"] <= said["cost"]["forward_passes"]
+
+
+def test_how_surprised_the_model_is_at_each_token(server: ServerProcess) -> None:
+    question = "What is the capital of France?"
+    answer = "The capital of France is Paris."
+    made = explained(
+        server, model=CHAT, input=question, answer=answer, method="surprise", alternatives=3
+    )
+    assert made["unit"] == "token"
+    (one,) = made["attributions"]
+    pieces = one["featureAttributions"]
+    assert "".join(piece["text"] for piece in pieces) == answer
+    assert sum(piece["logprob"] for piece in pieces) == pytest.approx(one["instanceOutputValue"])
+    for piece in pieces:
+        assert piece["attribution"] == -piece["logprob"]
+        assert len(piece["alternatives"]) == 3
+    other = explained(
+        server, model=CHAT, input=question, answer="The capital of France is Berlin.",
+        method="surprise",
+    )  # fmt: skip
+    surprise = {
+        piece["text"].strip(): piece["attribution"]
+        for piece in (*pieces, *other["attributions"][0]["featureAttributions"])
+    }
+    assert surprise["Berlin"] > surprise["Paris"] + 1
+
+
+def test_messages_as_parts_and_those_that_stay(server: ServerProcess) -> None:
+    made = explained(
+        server, model=CHAT, input=FACTS, answer="Zebulon", method="leave_one_out", unit="message",
+        fixed=[1],
+    )  # fmt: skip
+    (piece,) = made["attributions"][0]["featureAttributions"]
+    assert piece["message"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"model": CHAT, "input": FACTS, "target": 1}, "target is not of answers"),
+        ({"model": CHAT, "input": FACTS, "baseline": "x"}, "baseline is not of answers"),
+        ({"model": CHAT, "input": FACTS, "budget": 3}, "by 8 to 1024 ablations"),
+        ({"model": CHAT, "input": [{"role": "user"}]}, "content"),
+        ({"model": CHAT, "input": FACTS, "unit": "superpixel"}, "not by superpixel"),
+        ({"model": CHAT, "input": FACTS, "method": "shapley"}, "methods that can: context_cite"),
+        ({"model": CHAT, "input": FACTS, "task": "predict"}, "classify or chat"),
+        ({"model": "sentiment", "input": SAID, "answer": "x"}, "answer is of chat models"),
+    ],
+)
+def test_bad_conversations(server: ServerProcess, body: Any, words: str) -> None:
+    response = post(server, body)
+    assert response.status_code == 400, response.text
+    assert words in response.json()["error"]["message"]
+
+
+def test_labels_by_a_language_model(server: ServerProcess) -> None:
+    made = explained(
+        server, model=CHAT, input="Two goals!", labels=["sport", "cooking"], method="occlusion"
+    )
+    assert made["task"] == "classify"

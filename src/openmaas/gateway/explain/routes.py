@@ -16,13 +16,15 @@ from openmaas.explaining.rendering.html import page
 from openmaas.explaining.rendering.terminal import terminal
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
+from openmaas.gateway.explain.answers import AnswerSubject
 from openmaas.gateway.explain.body import ExplainBody, How, InstancesBody
 from openmaas.gateway.explain.inquiry import Inquiry, Subject
 from openmaas.gateway.explain.rows import RowSubject
 from openmaas.gateway.explain.texts import TextSubject
+from openmaas.gateway.openai_messages import ChatMessage, messages
 from openmaas.gateway.tasks.classification import check_labels
 from openmaas.gateway.tasks.common import event, texts
-from openmaas.inference import ModelInfo
+from openmaas.inference import Message, ModelInfo
 from openmaas.serving import ranking
 from openmaas.serving.admission import add
 
@@ -155,6 +157,14 @@ async def _subject(exchange: Exchange, name: str | None, raw: msgspec.Raw, how: 
     found = await exchange.pipeline.asking(exchange.ticket, name, "be explained", order)
     model = found.settled()
     _check_task(model.info, how, model.name)
+    if model.info.task == "chat" and how.labels is None:
+        return _answer(exchange, model, raw, text, how)
+    for param in ("answer", "fixed"):
+        if getattr(how, param, None) is not None:
+            raise InvalidRequest(
+                f"{param} is of chat models; model {model.name!r} does {model.info.task}",
+                param=param,
+            )
     if model.info.task == "predict":
         return RowSubject(exchange, model, raw, how)
     if text is None:
@@ -168,6 +178,22 @@ def _text(exchange: Exchange, model: Asking, text: str, how: How) -> TextSubject
     texts(text, exchange.limits)
     check_labels(how.labels, multi_label=bool(how.multi_label), param="labels")
     return TextSubject(exchange, model, text, how)
+
+
+def _answer(
+    exchange: Exchange, model: Asking, raw: msgspec.Raw, text: str | None, how: How
+) -> AnswerSubject:
+    """What a chat model answers a conversation, or one user's text."""
+    if text is not None:
+        texts(text, exchange.limits)
+        said = [Message(role="user", content=text)]
+    else:
+        said = messages(exchange.decode(bytes(raw), list[ChatMessage]))
+    if not isinstance(how, ExplainBody):
+        return AnswerSubject(model, said, None, how)
+    return AnswerSubject(
+        model, said, how.answer, how, alternatives=how.alternatives, fixed=how.fixed
+    )
 
 
 def _check_task(info: ModelInfo, how: How, name: str) -> None:
