@@ -74,7 +74,8 @@ def compute(node: Node, inputs: Sequence[Any]) -> list[Any]:
     if found is None:
         raise unknown(node.kind)
     if known and not found.jax_only:
-        made = found.run(node, np, *inputs)
+        with np.errstate(all="ignore"):  # what is not finite here is so in the served network
+            made = found.run(node, np, *inputs)
     else:
         import jax
         import jax.numpy as jnp

@@ -159,9 +159,10 @@ def _power(node: Any, xp: Any, base: Any, exponent: Any) -> Any:
     base, exponent = aligned(xp, base, exponent, node)
     if isinstance(exponent, np.ndarray) and exponent.size == 1:
         # As products and roots: the slope of a power in general is NaN at 0 and below.
-        known = {1.0: base, 2.0: base * base, 0.5: xp.sqrt(base)}.get(float(exponent.reshape(())))
-        if known is not None:
-            return known * np.ones(exponent.shape, np.float32) if exponent.ndim else known
+        known = {1.0: lambda a: a, 2.0: lambda a: a * a, 0.5: xp.sqrt}
+        simple = known.get(float(exponent.reshape(())))
+        if simple is not None:
+            return simple(base) * np.ones(exponent.shape, np.float32)
     return xp.power(base, exponent)
 
 

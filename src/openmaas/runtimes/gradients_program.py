@@ -19,6 +19,7 @@ from openmaas.runtimes.gradients_nodes import Array, Ref, compute
 from openmaas.runtimes.gradients_ops import OPERATIONS
 from openmaas.runtimes.gradients_plan import Plan, for_jax
 from openmaas.runtimes.gradients_rolling import Unit
+from openmaas.runtimes.gradients_steps import Roll
 
 Head = Literal["softmax", "sigmoid"]
 MOST_PLANS = 32  # kept, the longest unused are dropped first
@@ -126,7 +127,7 @@ class Program:
             return plan.fixed(ref, static=static) if static or ref not in values else values[ref]
 
         for unit in self._units:
-            if isinstance(unit, gradients_rolling.Roll):
+            if isinstance(unit, Roll):
                 values |= gradients_rolling.run(unit, graph, seen, compute)
                 continue
             node = graph.nodes[unit]
