@@ -147,6 +147,9 @@ class Loglikelihood(Record):
     answers: list[str]
     # None: sums alone; k: each token too, with the k tokens that were likeliest in its place
     alternatives: int | None = None
+    # Requests with the same one, which nobody else knows, share what the engine keeps of their
+    # beginnings; empty: this request shares nothing.
+    cache_salt: str = ""
 
 
 class Attribute(Record):
@@ -338,7 +341,7 @@ class ModelInfo(Record):
     task: Task
     runtime: str
     # request options that this model honours, of: seed, top_k, penalties, logit_bias, logprobs,
-    # top_logprobs, echo_logprobs, json_schema, tools, dimensions, ignore_eos
+    # top_logprobs, echo_logprobs, top_echo_logprobs, json_schema, tools, dimensions, ignore_eos
     options: list[str] = []
     context_tokens: int = 0  # prompt + answer for language models; input for encoders
     sampling: OwnSampling = OwnSampling()

@@ -14,7 +14,7 @@ import pytest
 from openmaas.errors import ConfigurationError, InvalidRequest
 from openmaas.inference import Sampling
 from openmaas.runtimes import open_runtime
-from openmaas.runtimes.base import TokenRuntime
+from openmaas.runtimes.base import Scores, TokenRuntime
 from tests.language import ids, run, until_idle
 
 
@@ -89,7 +89,7 @@ def test_says_what_it_is(case: Case, runtime: TokenRuntime) -> None:
     assert runtime.info.context_tokens >= 512
     known = {
         "seed", "top_k", "penalties", "logit_bias", "logprobs", "top_logprobs", "echo_logprobs",
-        "json_schema", "tools", "ignore_eos",
+        "top_echo_logprobs", "json_schema", "tools", "ignore_eos",
     }  # fmt: skip
     assert set(runtime.info.options) <= known
 
@@ -276,6 +276,35 @@ def test_the_prompts_logprobs_or_a_refusal(runtime: TokenRuntime) -> None:
     assert len(scored) == len(prompt) + 2
     only = run(runtime, {1: (prompt, but(logprobs=0, max_tokens=0))}, echo=True)[1]
     assert ids(only) == prompt
+
+
+def test_it_reads_without_continuing_or_has_alternatives_of_an_echo(runtime: TokenRuntime) -> None:
+    if "top_echo_logprobs" not in runtime.info.options:
+        assert not hasattr(runtime, "score") or runtime.info.runtime == "openvino_genai"
+        return
+    prompt = runtime.encode(TEXT + " Paris, a city that nobody would want to miss.")
+    if not hasattr(runtime, "score"):
+        asked = but(logprobs=3, max_tokens=1)
+        read = run(runtime, {1: (prompt, asked)}, echo=True)[1][5 : len(prompt)]
+        assert ids(read) == prompt[5:]
+        assert {len(token.alternatives) for token in read} == {3}
+        return
+    scores = cast(Scores, runtime)
+    for id, salt in ((1, "a"), (2, "a"), (3, "b")):
+        scores.score(id, prompt, 5, 3, salt)
+    scores.score(4, prompt, 5, 0, "a")
+    scores.cancel(4)
+    (one, two, three) = sorted(until_idle(runtime), key=lambda step: step.id)
+    assert (one.finish, two.finish, three.finish) == ("length",) * 3
+    for step in (one, two, three):
+        assert ids(step.tokens) == prompt[5:]
+        for token in step.tokens:
+            likely = [logprob for _, logprob in token.alternatives]
+            assert likely == sorted(likely, reverse=True)
+            assert len(likely) == 3
+            assert token.logprob is not None
+            assert token.logprob <= likely[0]
+    assert one.tokens == two.tokens
 
 
 def test_logit_bias_or_a_refusal(runtime: TokenRuntime) -> None:

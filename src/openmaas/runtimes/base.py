@@ -88,3 +88,16 @@ class TokenRuntime(Runtime, Protocol):
 
     def busy(self) -> bool:
         """Whether any sequence runs."""
+
+
+class Scores(TokenRuntime, Protocol):
+    """A language model that also reads texts without continuing them."""
+
+    def score(self, id: int, prompt: list[int], start: int, alternatives: int, salt: str) -> None:
+        """Starts a sequence that is read and not continued: one step ends it, and reports
+        ``prompt[start:]`` with log-probabilities and so many alternatives. ``start`` ≥ 1.
+        Sequences with the same ``salt`` may share what the engine keeps of their beginnings.
+
+        Raises:
+            InvalidRequest: the engine cannot run it as asked.
+        """

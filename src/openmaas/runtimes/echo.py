@@ -23,7 +23,8 @@ from openmaas.runtimes.base import Runtime, SampledToken, Step
 from openmaas.runtimes.echo_batch import EchoEmbeddings, EchoNetwork
 from openmaas.runtimes.echo_options import EchoOptions, read
 
-HONOURED = ["seed", "top_k", "logprobs", "top_logprobs", "echo_logprobs", "tools", "ignore_eos"]
+HONOURED = ["seed", "top_k", "logprobs", "top_logprobs", "echo_logprobs", "top_echo_logprobs"]
+HONOURED += ["tools", "ignore_eos"]
 
 END, START, EOS = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
 _SPECIAL = {EOS: 0, START: 1, END: 2}

@@ -11,7 +11,7 @@ What the engine does (2026.4), as measured:
   could never fit is refused by ``add``.
 * A log-probability is that of the chosen token in the distribution it was drawn from
   (temperature and top_k applied); of greedy and of prompt tokens, the model's own. There are no
-  alternatives.
+  alternatives; answers with those are scored by a network of our own (``openvino_reading``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from openmaas.errors import ArtifactRefused, EngineFailed, InvalidRequest
+from openmaas.errors import ArtifactRefused, EngineFailed, InvalidRequest, UnsupportedParameter
 from openmaas.inference import ModelInfo, Sampling
 from openmaas.runtimes.base import Step
 from openmaas.runtimes.grammar_gate import GrammarGate, Verdict
@@ -39,8 +39,10 @@ from openmaas.runtimes.openvino_genai_engine import (
     lookup_option,
     open_pipeline,
     read,
+    settings_of,
     weights,
 )
+from openmaas.runtimes.openvino_reading import LateReader
 from openmaas.runtimes.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,9 @@ class OpenVINOGenAI:
             folder, options, manifest, self._vocabulary, lookup=self._lookup is True
         )
         remembers = flag_option(options, "prefix_cache", False)
+        self._reader: LateReader | None = None
+        if (folder / "openvino_model.xml").is_file() and weights(folder) <= ALONE_BYTES:
+            self._reader = LateReader(folder, settings_of(options, manifest))
         self._alone: Any = None  # the pipeline of a greedy sequence that found the engine idle
         self._lone: _Lone | None = None
         self._handles: dict[int, Any] = {}
@@ -118,8 +123,7 @@ class OpenVINOGenAI:
             task="chat",
             runtime="openvino_genai",
             room=MAX_SEQUENCES,
-            # What the prefix cache holds of a prompt is not computed again, so not scored either.
-            options=[one for one in HONOURED if one != "echo_logprobs" or not remembers],
+            options=_honoured(remembers, self._reader is not None),
             context_tokens=artifact.context_tokens,
             sampling=artifact.sampling,
         )
@@ -178,8 +182,15 @@ class OpenVINOGenAI:
         else:
             self._handles[id] = self._pipeline.add_request(id, tokens, config)
 
+    def score(self, id: int, prompt: list[int], start: int, alternatives: int, salt: str) -> None:
+        if self._reader is None:
+            raise UnsupportedParameter("alternatives are not known here", param="alternatives")
+        self._reader.add(id, prompt, start, alternatives, salt)
+
     def cancel(self, id: int) -> None:
         self._waiting.pop(id, None)
+        if self._reader is not None:
+            self._reader.cancel(id)
         handle = self._handles.pop(id, None)
         if handle is not None:
             handle.cancel()
@@ -199,6 +210,8 @@ class OpenVINOGenAI:
         except RuntimeError as error:
             # What it leaves of the other sequences is in disorder: this process has to go.
             raise EngineFailed("the engine failed in a step") from error
+        if self._reader is not None and self._reader.busy():
+            steps += self._reader.step(wait=0.0 if self._handles or steps else _WAIT)
         steps += [read(id, handle) for id, handle in self._handles.items() if handle.can_read()]
         for step in steps:
             lone = self._lone if self._lone is not None and step.id == self._lone.id else None
@@ -211,12 +224,15 @@ class OpenVINOGenAI:
         return steps
 
     def busy(self) -> bool:
-        return bool(self._handles or self._waiting)
+        reading = self._reader is not None and self._reader.busy()
+        return reading or bool(self._handles or self._waiting)
 
     def close(self) -> None:
         if self._opening.is_alive():
             self._opening.join()
         self._waiting.clear()
+        if self._reader is not None:
+            self._reader.close()
         self._gate.close()
         for id in list(self._handles):
             self.cancel(id)
@@ -277,6 +293,12 @@ class OpenVINOGenAI:
         if count != 2:
             raise ArtifactRefused("the model does not answer a probe")
         return blocks * _BLOCK
+
+
+def _honoured(remembers: bool, reads: bool) -> list[str]:
+    # What the prefix cache holds of a prompt is not computed again, so not scored either.
+    options = [one for one in HONOURED if one != "echo_logprobs" or not remembers]
+    return [*options, "top_echo_logprobs"] if reads else options
 
 
 def _tensor(tokens: list[int]) -> ov.Tensor:

@@ -99,6 +99,18 @@ def weights(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
+def settings_of(options: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
+    """Of the processor, whatever runs on it."""
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": precision_option(options, manifest) or "f32",
+        "ENABLE_CPU_PINNING": flag_option(options, "pin_threads", False),
+    }
+    threads = threads_option(options)
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return settings
+
+
 def open_pipeline(
     folder: Path,
     options: dict[str, Any],
@@ -112,13 +124,7 @@ def open_pipeline(
     scheduler.enable_prefix_caching = flag_option(options, "prefix_cache", False)
     scheduler.max_num_seqs = MAX_SEQUENCES
     scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
-    settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": precision_option(options, manifest) or "f32",
-        "ENABLE_CPU_PINNING": flag_option(options, "pin_threads", False),
-    }
-    threads = threads_option(options)
-    if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
+    settings = settings_of(options, manifest)
     if lookup:
         settings["prompt_lookup"] = True
     gguf = folder / "model.gguf"

@@ -53,6 +53,8 @@ def _needs(request: Request) -> list[tuple[str, str]]:
     """(the caller's parameter, the runtime option that it needs)"""
     if isinstance(request, Embed):
         return [("dimensions", "dimensions")] if request.dimensions is not None else []
+    if isinstance(request, Loglikelihood):
+        return [("alternatives", "top_echo_logprobs")] if request.alternatives else []
     if not isinstance(request, Chat | Complete):
         return []
     sampling = request.sampling

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 from openmaas.errors import EngineFailed, InvalidRequest, OpenMaaSError
 from openmaas.frames import Cancelled, Emit, ToGateway
 from openmaas.inference import Chat, Complete, Loglikelihood, Request, Tokenize
-from openmaas.runtimes.base import Step, TokenRuntime
+from openmaas.runtimes.base import Scores, Step, TokenRuntime
 from openmaas.serving.batching import failure
 from openmaas.serving.inbox import Inbox, Line
 from openmaas.tasks.chat import TemplateRenderer
-from openmaas.tasks.generation import Generation
-from openmaas.tasks.likelihood import Likelihood, split
+from openmaas.tasks.generation import Generation, Part
+from openmaas.tasks.likelihood import Likelihood, Reading, split
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +60,23 @@ class Stepper:
                 raise InvalidRequest("this model writes text; it does nothing else")
             for part in generation.sequences:
                 self._next += 1
-                self._runtime.add(self._next, part.prompt, part.sampling, echo=part.echo)
+                self._start(self._next, part)
                 sequences.append(self._next)
                 self._owner[self._next] = id
-                generation.bind(self._next, part)
+                generation.bind(self._next, part)  # type: ignore[arg-type]  # its own part
         except OpenMaaSError as error:
             self._forget(sequences)
             self.frame.append(Emit(id=id, event=failure(error)))
             return
         self._requests[id] = (generation, sequences)
+
+    def _start(self, sequence: int, part: Part | Reading) -> None:
+        if isinstance(part, Reading):
+            cast(Scores, self._runtime).score(
+                sequence, part.prompt, part.start, part.alternatives, part.salt
+            )
+        else:
+            self._runtime.add(sequence, part.prompt, part.sampling, echo=part.echo)
 
     def drop(self, id: int) -> None:
         """Nobody waits for a request: its sequences leave the engine."""
