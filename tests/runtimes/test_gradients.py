@@ -314,6 +314,19 @@ def test_other_uses_of_whole_numbers_are_refused(tmp_path: Path, make: Any) -> N
         network(tmp_path, make, np.int32)
 
 
+def test_ids_that_are_changed_before_they_are_looked_up_are_refused(tmp_path: Path) -> None:
+    table = ops.constant(chance.normal(size=(10, 4)).astype(np.float32))
+
+    def hashed(x: Any) -> Any:
+        at = ops.floor_mod(ops.multiply(x, ops.constant(np.int32(7))), ops.constant(np.int32(10)))
+        return ops.reduce_sum(
+            ops.gather(table, at, ops.constant(np.int64(0))), ops.constant(np.int64([1])), False
+        )
+
+    with pytest.raises(ArtifactRefused, match="'x' are changed before they are looked up"):
+        network(tmp_path, hashed, np.int32)
+
+
 def test_an_operation_without_gradients_is_refused_by_name(tmp_path: Path) -> None:
     edges = [ops.constant(np.float32(value)) for value in (-1, 1, -1, 1)]
     with pytest.raises(ArtifactRefused, match="the operation FakeQuantize"):

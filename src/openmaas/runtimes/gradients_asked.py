@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openmaas.errors import InvalidRequest
+from openmaas.errors import ArtifactRefused, InvalidRequest
 from openmaas.inference import Attribute, Attributed, Tensor, Usage
 from openmaas.runtimes.gradients_methods import Field, Found, explain
-from openmaas.runtimes.gradients_nodes import Array
+from openmaas.runtimes.gradients_nodes import OTHERWISE, Array
 from openmaas.runtimes.gradients_program import Plans, Reading
 
 MOST_STEPS = 4096
@@ -69,9 +69,20 @@ def origins_of(plans: Plans, reading: Reading, given: dict[str, Array]) -> list[
     """
     graph = plans.graph
     by_node = {graph.inputs[name]: one for name, one in given.items()}
-    return [
+    found = [
         None if leaf.table is None else reading.plan.origins(leaf, by_node) for leaf in graph.leaves
     ]
+    for name in {leaf.input for leaf in graph.leaves if leaf.table is not None}:
+        own = [
+            origin
+            for leaf, origin in zip(graph.leaves, found, strict=True)
+            if leaf.input == name and origin is not None
+        ]
+        if not any((origin >= 0).any() for origin in own):
+            raise ArtifactRefused(
+                f"the ids of {name!r} are changed before they are looked up; {OTHERWISE}"
+            )
+    return found
 
 
 def answer(plans: Plans, request: Attribute, asked: Asked) -> Attributed:

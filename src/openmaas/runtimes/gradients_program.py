@@ -58,7 +58,8 @@ class Program:
         self._head = head
         self._weights = weights
         self._units = units
-        self._most = int(np.clip(CALL_BYTES // max(1, plan.row_bytes), 1, ROWS[-1]))
+        most = int(np.clip(CALL_BYTES // max(1, plan.row_bytes), 1, ROWS[-1]))
+        self._most = -(-ROWS[-1] // -(-ROWS[-1] // most))  # calls of the same size
         small = plan.row_bytes * ROWS[-1] <= ONE_SIZE
         self._sizes = [] if small else [rows for rows in ROWS if rows < self._most]
         self._run = self._compiled()
@@ -83,10 +84,11 @@ class Program:
             [P], and of each leaf [2, …]; float64.
         """
         count, at = mix.shape[1], 0
+        # One size for all, so that no other is compiled for what is left at the end.
+        rows = min([one for one in self._sizes if count <= one] + [self._most])
         values, sums = [], [np.zeros((2, *one.shape[1:])) for one in points]
         while at < count:
-            end = min(count, at + self._most)
-            rows = min([one for one in self._sizes if end - at <= one] + [self._most])
+            end = min(count, at + rows)
             given = [_filled(one[at:end], rows) for one in points]
             share = np.zeros((2, rows), np.float32)
             share[:, : end - at] = mix[:, at:end]
