@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce eval-tasks eval-training eval-explain \
+.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain eval-tasks eval-training eval-explain \
   soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches lock clean
 
 help: ## says what there is
@@ -73,6 +73,9 @@ bench-training: .venv/.all ## jobs beside plain TensorFlow, sessions beside a lo
 
 bench-scarce: .venv/.all ## a rollout under load, more models than fit, cold starts, batches beside calls
 	@for one in rollout residency cold_start batches; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
+
+bench-explain: .venv/.all ## gradients beside predictions, prompts without parts, others beside explanations
+	@for one in explain explain_context; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
 
 soak-promises: .venv/.all ## load, crashes, hangs and slow clients against what is promised; prints a table
 	@$(BIN)/python benchmarks/promises.py --kills 100 $(ARGS)
