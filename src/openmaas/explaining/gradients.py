@@ -48,14 +48,7 @@ class Found(NamedTuple):
 
 def passes(how: How) -> int:
     """Rows that go through the network, forward and back, at the most."""
-    first, most = _steps(how)
-    if how.method != "integrated_gradients":
-        return first + ENDS
-    total = step = first
-    while step < most:  # each try has twice the points of the one before
-        step = min(2 * step, most)
-        total += step
-    return total + ENDS
+    return _steps(how)[1] + ENDS
 
 
 async def of_text(

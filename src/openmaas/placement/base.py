@@ -19,6 +19,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     digest: str  # of the artifact, whose bytes the worker checks before it parses them
     options: dict[str, Any] = {}
     load_seconds: float = 120.0
+    nice: int = 0  # how much it gives way to other processes, as the system counts it: 0 to 19
 
 
 class Worker(Protocol):

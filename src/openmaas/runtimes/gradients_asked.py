@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     output: str
     number: int
     told: list[Told]
-    usage: Usage
+    usage: Usage  # of one pass
     offsets: list[tuple[int, int]]
 
 
@@ -110,8 +110,13 @@ def answer(plans: Plans, request: Attribute, asked: Asked) -> Attributed:
         error=found.error,
         forward_passes=found.passes,
         backward_passes=found.passes,
-        usage=asked.usage,
+        usage=_times(asked.usage, 2 * found.passes),
     )
+
+
+def _times(usage: Usage, passes: int) -> Usage:
+    """What so many passes use: each is billed, forward and back."""
+    return Usage(input_tokens=passes * usage.input_tokens, rows=passes * usage.rows)
 
 
 def _tensor(plans: Plans, asked: Asked, found: Found, told: Told) -> Tensor:

@@ -7,6 +7,7 @@ said at each method.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ import numpy as np
 from openmaas.errors import EngineFailed
 from openmaas.inference import Attribute
 from openmaas.runtimes.gradients_nodes import Array
+
+MOST_SECONDS = 20.0  # of one explanation
 
 Sums = tuple[Array, list[Array]]
 
@@ -132,10 +135,12 @@ def integrated_gradients(field: Field, asked: Attribute) -> Found:
 
     The integral is the trapezoidal rule's, of at least ``steps`` intervals, or Simpson's on the
     same points where that adds up better. Intervals are halved, keeping what is known, until the
-    error is within the tolerance or there would be more than ``most_steps``.
+    error is within the tolerance, there would be more than ``most_steps``, or they would take so
+    long that the process were believed to hang.
 
     Source: Sundararajan, Taly and Yan 2017, https://arxiv.org/abs/1703.01365.
     """
+    began = time.monotonic()
     count = max(1, -(-asked.steps // 2))  # intervals of the coarse rule; the fine has twice as many
     shares = np.arange(2 * count + 1) / (2 * count)
     ends = np.where((shares == 0) | (shares == 1), 0.5, 1.0)
@@ -150,7 +155,8 @@ def integrated_gradients(field: Field, asked: Attribute) -> Found:
         found = [_error(field, mean, last - first) for mean in (fine, simpson)]
         best = min(found, key=lambda one: one[1])
         count *= 2
-        if best[1] <= allowed or 2 * count > asked.most_steps:
+        late = time.monotonic() - began > MOST_SECONDS / 2  # as many points again take as long
+        if best[1] <= allowed or 2 * count > asked.most_steps or late:
             return Found(best[0], False, first, last, best[1], field.passes)
         coarse = fine
         shares = (np.arange(count) + 0.5) / count

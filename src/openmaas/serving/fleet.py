@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 SETTLE_SECONDS = 0.1  # between two looks of somebody who waits for an alias
 LOADS = 3  # times of limits.load_seconds after which what is pending is given up
+EXPLAINER_NICE = 10  # who asks why may wait for who asks what
 STANDBY_SECONDS = 60.0  # for which a version that answers no call any more stays loaded
 EXPLAINER_SECONDS = 120.0  # … and one that explains, where nobody asks why
 ITSELF = By("openmaas serve")
@@ -185,7 +186,7 @@ class Fleet:
         options = {key: spec.options[key] for key in EXPLAINER_OPTIONS if key in spec.options}
         options["batch_max_requests"] = 1  # each is a step of its own, and can be given up
         made = Deployment(
-            msgspec.structs.replace(spec, runtime=EXPLAINER, options=options),
+            msgspec.structs.replace(spec, runtime=EXPLAINER, options=options, nice=EXPLAINER_NICE),
             tenant=deployment.tenant,
             version=deployment.number,
             created=deployment.created,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def main(socket_path: str, spec_json: str) -> None:
     _die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     spec = msgspec.json.decode(spec_json, type=WorkerSpec)
+    os.nice(spec.nice)
     line = Line(socket_path)
     try:
         cuts, options = _split(spec.options)

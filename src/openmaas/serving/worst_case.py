@@ -34,8 +34,8 @@ def worst_case(request: Request, info: ModelInfo) -> Usage:
     if isinstance(request, Predict):
         return Usage(rows=request.rows)
     if isinstance(request, Attribute):
-        # steps are doubled until they do, and each goes forward and back
-        passes = 4 * max(request.steps, request.most_steps) + SPECIAL
+        # each point goes forward and back, and so do both ends
+        passes = 2 * (max(request.steps, request.most_steps) + 3)
         if request.text is None:
             return Usage(rows=passes)
         return Usage(input_tokens=passes * min(context, _size(request.text) + SPECIAL))
