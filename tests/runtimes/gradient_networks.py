@@ -36,7 +36,7 @@ from tests.runtimes import small_networks  # noqa: E402
 
 place = Path(sys.argv[1])
 chance = np.random.default_rng(3)
-words = small_networks.without_mask(place / "words")  # whose tokenizer the texts are read by
+reader = small_networks.without_mask(place / "words")  # whose tokenizer the texts are read by
 LENGTH = 12
 LABELS = ["a", "b", "c"]
 WORDS = Given(
@@ -83,7 +83,7 @@ def text(name: str, model: Any, length: int | None = LENGTH) -> None:
     )
     padding = keras_classifier_graph.Padding(0, left=name == "text_gru")
     folder = save(name, keras_classifier_graph.build(graph, length, padding))
-    shutil.copy(words / "tokenizer.json", folder)
+    shutil.copy(reader / "tokenizer.json", folder)
 
 
 def texts() -> None:
@@ -94,13 +94,13 @@ def texts() -> None:
         "text_gru": TextGru,
         "text_transformer": TextTransformer,
     }.items():
-        text(name, recipe(kind, WORDS, **own))
-    # Without a mask Keras writes LSTMSequence and GRUSequence; with one, and of any length, loops.
-    for name, cell in (("sequence_lstm", L.LSTM), ("sequence_gru", L.GRU)):
-        ids = keras.Input((None,), dtype="int32", name="input_ids")
-        x = L.Bidirectional(cell(5, return_sequences=True))(L.Embedding(64, 6)(ids))
-        answer = L.Dense(3, "softmax")(L.GlobalMaxPooling1D()(x))
-        text(name, keras.Model(ids, answer), None)
+        words = Given(**vars(WORDS) | {"bidirectional": kind is TextLstm})
+        text(name, recipe(kind, words, **own))
+    # Without a mask Keras writes LSTMSequence; with one, and of any length, a loop.
+    ids = keras.Input((None,), dtype="int32", name="input_ids")
+    x = L.Bidirectional(L.LSTM(5, return_sequences=True))(L.Embedding(64, 6)(ids))
+    answer = L.Dense(3, "softmax")(L.GlobalMaxPooling1D()(x))
+    text("sequence_lstm", keras.Model(ids, answer), None)
     ids = keras.Input((None,), dtype="int32", name="input_ids")
     x = L.GRU(5)(L.Embedding(64, 6, mask_zero=True)(ids))
     text("loop_gru", keras.Model(ids, L.Dense(3, "softmax")(x)), None)

@@ -15,8 +15,10 @@ from openvino import opset13 as ops
 
 from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest, OpenMaaSError
 from openmaas.inference import Attribute, Attributed, Failure, Score, Tensor
+from openmaas.registry.manifest import Manifest
 from openmaas.runtimes import gradients, open_runtime, openvino_classifier, openvino_tensors
 from openmaas.runtimes.gradients import Gradients
+from openmaas.serving.choice import choose
 from tests.runtimes import small_networks
 from tests.runtimes.small_networks import CONTEXT, LABELS, dense_weights, tensor
 
@@ -92,7 +94,7 @@ def test_a_linear_network_gives_weight_times_difference(tmp_path: Path) -> None:
     assert answer.error < 1e-5
     assert answer.instance_output == pytest.approx(float((X @ weights + bias)[0, 1]), abs=1e-5)
     assert answer.baseline_output == pytest.approx(float((base @ weights + bias)[0, 1]), abs=1e-5)
-    assert (answer.forward_passes, answer.backward_passes, answer.usage.rows) == (65, 65, 1)
+    assert (answer.forward_passes, answer.backward_passes, answer.usage.rows) == (65, 65, 130)
     # Its other output is twice the input, number by number.
     double = values(asked(runtime, output="double", index=[3]))
     np.testing.assert_allclose(double, 2 * X * (np.arange(6) == 3), atol=1e-6)
@@ -185,7 +187,7 @@ def test_tokens_and_their_places(reader: Gradients) -> None:
     text = "w1 w2  w3"
     answer = asked(reader, text=text, inputs=[], index=[1])
     assert answer.offsets == [(0, 0), (0, 2), (3, 5), (7, 9), (0, 0)]
-    assert answer.usage.input_tokens == 5
+    assert answer.usage.input_tokens == 5 * 2 * answer.forward_passes
     found = values(answer)
     assert found.shape == (5,)
     assert found[0] == found[4] == 0  # special tokens stay as they are
@@ -356,6 +358,20 @@ def test_formats_and_options(tmp_path: Path, kind: str, options: dict[str, Any])
     with pytest.raises(OpenMaaSError):
         gradients.open(folder, options)
     assert openvino_tensors.open(folder, {}).info.task == "predict"
+
+
+@pytest.mark.parametrize("kind", ["openvino-ir", "openvino-tabular", "openvino-classifier"])
+def test_operators_cannot_choose_it_to_serve(kind: Any) -> None:
+    manifest = Manifest(
+        format=kind,
+        task="predict",
+        architecture="onnx",
+        files=[],
+        source="file:network.onnx",
+        source_sha256="0" * 64,
+    )
+    with pytest.raises(ConfigurationError, match="'gradients' cannot serve"):
+        choose(manifest, "gradients")
 
 
 def test_names_of_tensors_stay(smooth: Gradients) -> None:

@@ -124,18 +124,7 @@ def run(
         return after, [made[role][output] for role, output in roll.told]
 
     count = len(roll.steps)
-    each: list[Any] = []
-    for number, refs in enumerate(roll.each):
-        if number in roll.read:
-            ref, axis, place, stays = roll.read[number]
-            array = seen(ref)
-            axis %= array.ndim
-            rows = jnp.moveaxis(array, axis, 0)[place : place + count]
-            each.append(jnp.expand_dims(rows, axis + 1) if stays else rows)
-        else:
-            given = [seen(ref) for ref in refs]
-            known = all(isinstance(one, np.ndarray) for one in given)
-            each.append(np.stack(given) if known else jnp.stack(given))
+    each = _each(roll, seen)
     first = [jnp.asarray(seen(ref), jnp.float32) for ref in roll.first]
     _, told = lax.scan(step, first, each, length=count)
     values: dict[Ref, Any] = {}
@@ -148,3 +137,22 @@ def run(
         for number in numbers:
             values[roll.steps[number][role], output] = jnp.squeeze(parts[number], 0)
     return values
+
+
+def _each(roll: Roll, seen: Callable[..., Any]) -> list[Any]:
+    """What is another at each step, [steps, …]."""
+    import jax.numpy as jnp
+
+    made: list[Any] = []
+    for number, refs in enumerate(roll.each):
+        if number in roll.read:
+            ref, axis, place, stays = roll.read[number]
+            array = seen(ref)
+            axis %= array.ndim
+            rows = jnp.moveaxis(array, axis, 0)[place : place + len(roll.steps)]
+            made.append(jnp.expand_dims(rows, axis + 1) if stays else rows)
+        else:
+            given = [seen(ref) for ref in refs]
+            known = all(isinstance(one, np.ndarray) for one in given)
+            made.append(np.stack(given) if known else jnp.stack(given))
+    return made
