@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openmaas.cli import predict, remote, texts
+from openmaas.cli.progress import passes
 from openmaas.cli.remote import Url
 from openmaas.cli.screen import err, out, say
 from openmaas.errors import InvalidRequest
@@ -102,17 +103,7 @@ def explain(
 
 
 def _asked(client: Client, given: Any, model: str | None, how: dict[str, Any]) -> dict[str, Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    with Progress(
-        TextColumn("asking"), BarColumn(bar_width=30), MofNCompleteColumn(), console=err,
-        transient=True, disable=not err.is_terminal,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("", total=None)
-
-        def tell(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with passes() as tell:
         return client.explain(given, model, progress=tell, **how)
 
 

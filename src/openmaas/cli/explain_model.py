@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from openmaas.cli import remote
-from openmaas.cli.progress import metrics, show_confusion
+from openmaas.cli.progress import metrics, passes, show_confusion
 from openmaas.cli.remote import Url
-from openmaas.cli.screen import err, out, say, table
+from openmaas.cli.screen import out, say, table
 from openmaas.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -102,17 +102,7 @@ def explain_model(
 
 
 def _asked(client: Client, model: str, how: dict[str, Any]) -> dict[str, Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    with Progress(
-        TextColumn("asking"), BarColumn(bar_width=30), MofNCompleteColumn(), console=err,
-        transient=True, disable=not err.is_terminal,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("", total=None)
-
-        def tell(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with passes() as tell:
         return client.explain_model(model, progress=tell, **how)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from openmaas.cli.screen import err, out, say, table
@@ -46,6 +47,19 @@ class Bar:
             say(data["state"], "bold")
         elif kind == "message":
             say(data["text"], "yellow")
+
+
+@contextmanager
+def passes() -> Iterator[Callable[[int, int], None]]:
+    """A live bar of what a model was asked, on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("asking"), BarColumn(bar_width=30), MofNCompleteColumn(), console=err,
+        transient=True, disable=not err.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class Lines:

@@ -182,6 +182,28 @@ async def by_gradients(
     return await ask()
 
 
+def source(method: Method) -> str:
+    """A method's paper."""
+    return gradients.METHODS.get(method) or questions.METHODS[method]
+
+
+def cost(how: How, method: Method, parts: Callable[[], int]) -> Cost:
+    """
+    Args:
+        parts: how many the input has, for a black box.
+
+    Raises:
+        InvalidRequest: the budget is too small.
+    """
+    if method in gradients.METHODS:
+        outputs = 1 if how.target is not None else how.top_k
+        passes = outputs * gradients.passes(gradient_how(how, method))
+        return Cost(forward_passes=passes + 1, backward_passes=passes)
+    count = parts()
+    passes = questions.passes(method, count, black_box_budget(how, count))
+    return Cost(forward_passes=passes + 1)  # one to know which label is explained
+
+
 def gradient_how(how: How, method: Method) -> gradients.How:
     return gradients.How(method, how.budget, how.tolerance, how.seed)
 

@@ -63,15 +63,10 @@ class RowSubject:
         return [*(gradients.METHODS if self._explainer else ()), *black]
 
     def source(self, method: Method) -> str:
-        return gradients.METHODS.get(method) or questions.METHODS[method]
+        return inquiry.source(method)
 
     def cost(self, method: Method) -> Cost:
-        outputs = 1 if self._how.target is not None else self._how.top_k
-        if method in gradients.METHODS:
-            passes = outputs * gradients.passes(inquiry.gradient_how(self._how, method))
-            return Cost(forward_passes=passes + 1, backward_passes=passes)
-        budget = inquiry.black_box_budget(self._how, self._row.parts)
-        return Cost(forward_passes=questions.passes(method, self._row.parts, budget) + 1)
+        return inquiry.cost(self._how, method, lambda: self._row.parts)
 
     async def explain(self, method: Method, progress: Progress) -> Result:
         how, question = self._how, self._question

@@ -60,16 +60,10 @@ class TextSubject:
         return [*usual, *([] if self._how.unit == "token" else shares)]  # type: ignore[list-item]
 
     def source(self, method: Method) -> str:
-        return gradients.METHODS.get(method) or questions.METHODS[method]
+        return inquiry.source(method)
 
     def cost(self, method: Method) -> Cost:
-        outputs = 1 if self._how.target is not None else self._how.top_k
-        if method in gradients.METHODS:
-            passes = outputs * gradients.passes(inquiry.gradient_how(self._how, method))
-            return Cost(forward_passes=passes + 1, backward_passes=passes)
-        parts = len(self._text().parts)
-        budget = inquiry.black_box_budget(self._how, parts)
-        return Cost(forward_passes=questions.passes(method, parts, budget) + 1)
+        return inquiry.cost(self._how, method, lambda: len(self._text().parts))
 
     async def explain(self, method: Method, progress: Progress) -> Result:
         how = self._how
