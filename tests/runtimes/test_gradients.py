@@ -84,6 +84,15 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Gradients:
 # --- rows ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", ["saliency", "smoothgrad"])
+def test_of_a_linear_network_all_methods_say_the_same(tmp_path: Path, method: str) -> None:
+    runtime = gradients.open(of_format(small_networks.dense(tmp_path / "dense")), {})
+    base = np.full((1, 6), 0.5, np.float32)
+    answer = asked(runtime, method, output="score", index=[1], baselines=[tensor(base)])
+    wanted = (X - base) * dense_weights()[0][:, 1]
+    np.testing.assert_allclose(values(answer), wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_a_linear_network_gives_weight_times_difference(tmp_path: Path) -> None:
     runtime = gradients.open(of_format(small_networks.dense(tmp_path / "dense")), {})
     weights, bias = dense_weights()
@@ -124,9 +133,9 @@ def test_steps_are_added_until_parts_add_up(tmp_path: Path) -> None:
     assert values(fine).sum() == pytest.approx(difference, rel=1e-3)
 
 
-def test_saliency_is_the_gradients_size(smooth: Gradients) -> None:
+def test_saliency_is_the_gradient_times_the_way(smooth: Gradients) -> None:
     answer = asked(smooth, "saliency", index=[1])
-    wanted = np.abs(slope(X.astype(np.float64), 1))
+    wanted = slope(X.astype(np.float64), 1) * X[0]
     np.testing.assert_allclose(values(answer)[0], wanted, atol=1e-5)
     assert answer.error is None
     assert answer.instance_output == pytest.approx(by_hand(X)[0, 1], abs=1e-5)
@@ -135,7 +144,7 @@ def test_saliency_is_the_gradients_size(smooth: Gradients) -> None:
 def test_smoothgrad_is_the_mean_gradient_of_noisy_copies(smooth: Gradients) -> None:
     answer = asked(smooth, "smoothgrad", index=[1], steps=40, noise=0.1, seed=7)
     noise = np.random.default_rng(7).standard_normal((40, 1, 6)) * 0.1 * np.ptp(X)
-    wanted = np.mean([slope(X + one, 1) for one in noise], axis=0)
+    wanted = np.mean([slope(X + one, 1) for one in noise], axis=0) * X[0]
     np.testing.assert_allclose(values(answer)[0], wanted, atol=1e-5)
     again = asked(smooth, "smoothgrad", index=[1], steps=40, noise=0.1, seed=7)
     assert again == answer
@@ -177,7 +186,7 @@ def test_ids_are_explained_at_their_vectors(tmp_path: Path) -> None:
         values(answer)[0], ((vectors - table[0]) * by_place).sum(1), rtol=1e-4, atol=1e-5
     )
     found = values(asked(runtime, "saliency", inputs=[tensor(ids)], index=[2]))
-    np.testing.assert_allclose(found[0], np.linalg.norm(by_place, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found, values(answer), rtol=1e-4, atol=1e-5)  # it is linear
 
 
 # --- texts -------------------------------------------------------------------------------------

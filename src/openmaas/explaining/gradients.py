@@ -78,7 +78,7 @@ async def of_text(
         answers.append(answer)
         values = np.frombuffer(answer.values[0].data, "<f4").astype(np.float64)
         pieces = _pieces(text, values, answer.offsets, unit)
-        made.append(_attribution(how.method, answer, pieces, index, name))
+        made.append(_attribution(answer, pieces, index, name))
     return _found(how, made, answers)
 
 
@@ -110,7 +110,7 @@ async def of_row(
             np.frombuffer(by_name[one].data, "<f4").astype(np.float64).reshape(shape[1:])
             for one, shape in ((tensor.name, tensor.shape) for tensor in given.inputs)
         ]
-        made.append(_attribution(how.method, answer, _told(row, arrays), index, name))
+        made.append(_attribution(answer, _told(row, arrays), index, name))
     return _found(how, made, answers)
 
 
@@ -143,12 +143,9 @@ def _request(how: How, index: list[int], **what: Any) -> Attribute:
     )
 
 
-def _attribution(
-    method: Method, answer: Attributed, told: Any, index: list[int], name: str
-) -> Attribution:
-    compared = method == "integrated_gradients"
+def _attribution(answer: Attributed, told: Any, index: list[int], name: str) -> Attribution:
     return Attribution(
-        baselineOutputValue=answer.baseline_output if compared else None,
+        baselineOutputValue=answer.baseline_output,
         instanceOutputValue=answer.instance_output,
         featureAttributions=told,
         outputIndex=index,
@@ -169,7 +166,9 @@ def _found(how: How, made: list[Attribution], answers: list[Attributed]) -> Foun
         if not converged:
             notes.append("the tolerance was not met: a larger budget comes closer")
     elif how.method == "saliency":
-        notes.append("saliency says how fast the answer changes, not how much of it is due to what")
+        notes.append(
+            "saliency goes by how the answer changes here, not all the way to the baseline"
+        )
     return Found(
         made,
         Trust(completeness_error=max(errors) if errors else None, converged=converged, notes=notes),

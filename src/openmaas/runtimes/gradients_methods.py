@@ -1,8 +1,8 @@
 """What a network's gradients say of one row: saliency, integrated gradients and SmoothGrad.
 
 All three work on *leaves*, arrays of floating-point numbers: plain inputs, or vectors that were
-looked up. Attributions of a leaf have its shape; what becomes of a vector's numbers together is
-said at each method.
+looked up, whose numbers are added up. Of a linear network all three are its weights times how far
+the input is from the baseline.
 """
 
 from __future__ import annotations
@@ -67,15 +67,9 @@ class Field:
 
 
 class Found(NamedTuple):
-    """An explanation of one number.
-
-    Attributes:
-        values: of each leaf, in its shape.
-        norm: whether a vector's numbers are joined by their length, not their sum.
-    """
+    """An explanation of one number; ``values`` of each leaf, in its shape."""
 
     values: list[Array]
-    norm: bool
     baseline_output: float
     instance_output: float
     error: float | None
@@ -91,20 +85,21 @@ def explain(field: Field, asked: Attribute) -> Found:
 
 
 def saliency(field: Field, asked: Attribute) -> Found:
-    """How much the number changes with each input: the gradient's size, |∂f/∂x| of a plain input
-    and ‖∂f/∂e‖₂ of a vector e.
+    """(x − b)·∂f/∂x: what the number would lose on the way to the baseline if it went on as it
+    begins; of a vector the sum over its numbers.
 
-    Source: Simonyan, Vedaldi and Zisserman 2013, section 3, https://arxiv.org/abs/1312.6034; the
-    length for vectors after Li et al. 2016, https://arxiv.org/abs/1506.01066.
+    Source: Simonyan, Vedaldi and Zisserman 2013, section 3 (the first-order expansion),
+    https://arxiv.org/abs/1312.6034; with the input as a factor, so that it has a sign, Shrikumar et
+    al. 2016, https://arxiv.org/abs/1605.01713.
     """
     (first, last), sums = _ends(field)
-    return Found([np.abs(one[0]) for one in sums], True, first, last, None, field.passes)
+    return Found(_times_way(field, [one[0] for one in sums]), first, last, None, field.passes)
 
 
 def smoothgrad(field: Field, asked: Attribute) -> Found:
-    """The mean gradient of ``steps`` copies with normal noise: of a plain input with its sign,
-    of a vector the mean gradient's length. The noise's deviation is ``noise`` times the range of
-    the input's numbers; of a single number, times its distance from the baseline.
+    """Saliency by the mean gradient of ``steps`` copies with normal noise. The noise's deviation is
+    ``noise`` times the range of the input's numbers; of a single number, times its distance from
+    the baseline.
 
     Source: Smilkov et al. 2017, https://arxiv.org/abs/1706.03825.
     """
@@ -126,7 +121,7 @@ def smoothgrad(field: Field, asked: Attribute) -> Found:
         for total, one in zip(totals, sums, strict=True):
             total += one[0]
         left -= count
-    return Found(totals, True, first, last, None, field.passes)
+    return Found(_times_way(field, totals), first, last, None, field.passes)
 
 
 def integrated_gradients(field: Field, asked: Attribute) -> Found:
@@ -157,7 +152,7 @@ def integrated_gradients(field: Field, asked: Attribute) -> Found:
         count *= 2
         late = time.monotonic() - began > MOST_SECONDS / 2  # as many points again take as long
         if best[1] <= allowed or 2 * count > asked.most_steps or late:
-            return Found(best[0], False, first, last, best[1], field.passes)
+            return Found(best[0], first, last, best[1], field.passes)
         coarse = fine
         shares = (np.arange(count) + 0.5) / count
         _, sums = field.on_the_way(shares, np.full((2, count), 1 / count))
@@ -172,11 +167,16 @@ def _ends(field: Field) -> tuple[tuple[float, float], list[Array]]:
 
 def _error(field: Field, means: list[Array], wanted: float) -> tuple[list[Array], float]:
     """Attributions, and by how much they miss what they are to add up to."""
-    parts = [
-        (end - start) * mean
-        for end, start, mean in zip(field.instance, field.baseline, means, strict=True)
-    ]
+    parts = _times_way(field, means)
     return parts, abs(sum(float(one.sum()) for one in parts) - wanted)
+
+
+def _times_way(field: Field, gradients: Sequence[Array]) -> list[Array]:
+    """Gradients times how far the instance is from the baseline."""
+    return [
+        (end - start) * one
+        for end, start, one in zip(field.instance, field.baseline, gradients, strict=True)
+    ]
 
 
 def _range(instance: Array, baseline: Array) -> float:
