@@ -424,3 +424,40 @@ def test_labels_by_a_language_model(server: ServerProcess) -> None:
         server, model=CHAT, input="Two goals!", labels=["sport", "cooking"], method="occlusion"
     )
     assert made["task"] == "classify"
+
+
+# --- quotas, and clients that leave -----------------------------------------------------------
+
+
+def test_a_quota_holds_for_what_it_asks(server: ServerProcess) -> None:
+    server.client.post("/v1/tenants", json={"id": "curious"}).raise_for_status()
+    key = {"name": "k", "quota": {"tokens_in_all": 400}}
+    made = server.client.post("/v1/tenants/curious/keys", json=key).raise_for_status().json()
+    headers = {"Authorization": f"Bearer {made['secret']}"}
+    body = {"input": SAID, "model": "sentiment", "method": "shapley"}
+    response = httpx.post(f"{server.url}/v1/explain", json=body, headers=headers, timeout=60)
+    assert response.status_code == 429, response.text
+    assert response.json()["error"]["code"] in ("insufficient_quota", "rate_limit_exceeded")
+    left = httpx.get(f"{server.url}/v1/quota", headers=headers).json()["data"]
+    assert all(one["used"]["all"]["tokens"] == "0" for one in left if "all" in one["used"])
+    dry = httpx.post(
+        f"{server.url}/v1/explain", json=body | {"dry_run": True}, headers=headers, timeout=60
+    )
+    assert dry.status_code == 200
+
+
+def test_a_client_that_leaves_ends_it(server: ServerProcess) -> None:
+    body = {"input": SAID * 12, "task": "sentiment", "method": "shapley", "budget": 60_000}
+    before = ended(server)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{server.url}/v1/explain", json=body, timeout=1,
+            headers={"Authorization": f"Bearer {server.key}"},
+        )  # fmt: skip
+    server.wait_until(lambda: ended(server) == before + 1, 20)
+
+
+def ended(server: ServerProcess) -> int:
+    """Explanations that nobody waited for."""
+    rows = server.client.get("/v1/usage/rows?limit=1000").json()["data"]
+    return sum((one["task"], one["outcome"]) == ("explain", "abandoned") for one in rows)

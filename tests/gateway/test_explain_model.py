@@ -93,6 +93,25 @@ def house(digits_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 # --- what is said ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", ["integrated_gradients", "saliency", "shapley", "occlusion"])
+def test_columns_of_a_row(house: House, method: str) -> None:
+    """What one answer is due to, as of the whole model below."""
+    row = {"weight": 2.0, "noise": None, "colour": "red"}
+    made = house.client.explain(row, "sorter", method=method)
+    (one,) = made["attributions"]
+    shares = {each["name"]: each["attribution"] for each in one["featureAttributions"]}
+    assert {each["name"]: each["value"] for each in one["featureAttributions"]} == row
+    assert one["outputDisplayName"] == "heavy"
+    assert max(shares, key=lambda name: abs(shares[name])) == "weight"
+    assert shares["noise"] == pytest.approx(0, abs=1e-6)  # it is missing, as in the baseline
+    if method in ("shapley", "integrated_gradients"):
+        difference = one["instanceOutputValue"] - one["baselineOutputValue"]
+        assert sum(shares.values()) == pytest.approx(difference, abs=2e-3)
+    text = house.client.explain("goal and soup", "topics", method=method)
+    best = max(text["attributions"][0]["featureAttributions"], key=lambda each: each["attribution"])
+    assert best["text"] in ("goal", "soup")
+
+
 def test_a_table_and_what_its_card_says(house: House) -> None:
     found = house.client.explain_model("sorter", repeats=3)
     assert found["object"] == "explanation.model"

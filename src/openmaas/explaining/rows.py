@@ -112,6 +112,14 @@ class Row:
             count += one.size
         return "feature", found
 
+    def never_missing(self, column: str) -> bool:
+        """Zero stands in for a column none of whose values may be missing; whether that is new."""
+        at = self.names.index(column) if column in self.names else -1
+        if at < 0 or self._kinds[at][1] not in _FLOATS or not np.isnan(self._baseline[at]).any():
+            return False
+        self._baseline[at] = np.zeros_like(self._baseline[at])
+        return True
+
     def batch(self, masks: Masks) -> list[Tensor]:
         """A row for each of the masks [rows, parts]."""
         made = []
@@ -176,6 +184,7 @@ class RowQuestion:
         Raises:
             InvalidRequest: no such label or number.
         """
+        await self._settle_baseline()
         everything = np.ones((1, self.parts), np.bool_)
         answer = (await self._ask(everything))[0]
         labels = self._model.info.labels
@@ -215,6 +224,19 @@ class RowQuestion:
         if self.row.columns is not None:
             return self.row.features(shares, output)
         return self.row.told(self.row.spread(shares.values[:, output]))
+
+    async def _settle_baseline(self) -> None:
+        """Which columns may be missing is known by whoever serves them."""
+        if self.row.columns is None:
+            return
+        nothing = np.zeros((1, self.parts), np.bool_)
+        while True:
+            try:
+                await self._ask(nothing)
+                return
+            except InvalidRequest as error:
+                if error.param is None or not self.row.never_missing(error.param):
+                    raise
 
     async def _ask(self, masks: Masks) -> Values:
         request = Predict(inputs=self.row.batch(masks), outputs=[self._spec.name])
