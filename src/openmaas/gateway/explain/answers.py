@@ -78,7 +78,7 @@ class AnswerSubject:
         return [self.model]
 
     def methods(self) -> list[Method]:
-        if "echo_logprobs" not in self.model.info.options:
+        if not {"echo_logprobs", "top_echo_logprobs"} & set(self.model.info.options):
             raise UnsupportedParameter(
                 f"the runtime of model {self.model.name!r} cannot say how likely an answer is, "
                 "which is what its answers are explained by",
