@@ -40,6 +40,14 @@ def test_messages_and_words() -> None:
     assert words == ["The ", "sky ", "is ", "blue. ", "Grass ", "is ", "green. "]
 
 
+def test_documents_are_what_blank_lines_divide() -> None:
+    told = [Message(role="user", content="One is here.\nAnd on.\n\n \nTwo.\n\nNow: which?")]
+    assert texts(told, "document") == ["One is here.\nAnd on.\n\n \n", "Two.\n\n"]
+    assert texts(told[:1], "document", []) == [
+        "One is here.\nAnd on.\n\n \n", "Two.\n\n", "Now: which?",
+    ]  # fmt: skip
+
+
 def test_a_question_that_is_all_there_is_is_taken_apart() -> None:
     alone = [Message(role="user", content="What is the sky?")]
     assert texts(alone, "sentence") == ["What is the sky?"]

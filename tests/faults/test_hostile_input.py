@@ -191,7 +191,9 @@ def test_an_encoding_that_is_not_read(bounded: ServerProcess) -> None:
     assert answer.status_code == 415
 
 
-@pytest.mark.parametrize("body", [gzip.compress(padded(100))[:-9], b"not gzip", b""])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(padded(100))[:-9], b"not gzip", b""], ids=["cut", "other", "empty"]
+)
 def test_broken_compression(bounded: ServerProcess, body: bytes) -> None:
     answer = bounded.client.post(
         "/v1/chat/completions", content=body, headers={"content-encoding": "gzip"}

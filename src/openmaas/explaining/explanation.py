@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Unit = Literal["token", "word", "sentence", "message", "feature", "superpixel"]
+Unit = Literal[
+    "token", "word", "sentence", "document", "message", "feature", "superpixel"
+]  # fmt: skip
 Method = Literal[
     "saliency", "integrated_gradients", "smoothgrad",  # gradients
     "occlusion", "shapley", "kernel_shap",  # any model

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from openmaas.inference import Message
 from openmaas.tasks.passages import sentences
 
-PartUnit = Literal["message", "sentence", "word"]
+PartUnit = Literal["message", "document", "sentence", "word"]
 
 # Words and not the model's tokens: half a word says nothing to a reader, a token may be half a
 # character, and what remains of a text would be split into other tokens anyway.
 _WORD = regex.compile(r"\S+\s*")
+_DOCUMENT = regex.compile(r"\S.*?(?:\n\s*\n|\Z)", regex.DOTALL)  # what blank lines divide
 _QUESTIONS = ("?", "？", "؟", "՞", ";")  # the last is the Greek one
 _CLOSING = "\"'»”’)]」』"
 
@@ -39,7 +40,7 @@ def parts(
     Args:
         fixed: messages (by index) that stay whole. ``None``: what asks stays, unless it is all
             there is: the last user message where parts are messages, else its last sentence
-            where that is a question.
+            (or document) where that ends in a question.
     """
     found = [
         Part(at, start, end, content[start:end])
@@ -82,6 +83,8 @@ def _place(one: tuple[Part, np.bool_]) -> tuple[int, int]:
 def _spans(content: str, unit: PartUnit) -> list[tuple[int, int]]:
     if unit == "message":
         return [(0, len(content))]
+    if unit == "document":
+        return [match.span() for match in _DOCUMENT.finditer(content)]
     if unit == "word":
         return [match.span() for match in _WORD.finditer(content)]
     spans: list[tuple[int, int]] = []
@@ -100,7 +103,8 @@ def _asking(messages: Sequence[Message], unit: PartUnit) -> Part | None:
     content = messages[last].content or ""
     if unit == "message":
         return Part(last, 0, len(content), content)
-    start, end = [span for span in _spans(content, "sentence") if content[slice(*span)].strip()][-1]
+    whole: PartUnit = "document" if unit == "document" else "sentence"
+    start, end = [span for span in _spans(content, whole) if content[slice(*span)].strip()][-1]
     asks = content[start:end].rstrip().rstrip(_CLOSING).endswith(_QUESTIONS)
     return Part(last, start, end, content[start:end]) if asks else None
 

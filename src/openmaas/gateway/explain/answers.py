@@ -10,7 +10,7 @@ from openmaas.errors import InvalidRequest, UnsupportedParameter
 from openmaas.explaining import context, surprise
 from openmaas.explaining.explanation import Attribution, Cost, Method, Piece, Trust, Unit
 from openmaas.explaining.game import Progress
-from openmaas.explaining.prompts import Part, parts
+from openmaas.explaining.prompts import Part, PartUnit, parts
 from openmaas.explaining.scoring import Scoring
 from openmaas.gateway.explain import inquiry
 from openmaas.gateway.explain.inquiry import Result
@@ -28,6 +28,7 @@ SOURCES: dict[Method, str] = {
     "leave_one_out": "Cook 1977, Detection of Influential Observation in Linear Regression",
     "surprise": "Shannon 1948, A Mathematical Theory of Communication",
 }
+PARTS_OF_PROMPTS: tuple[PartUnit, ...] = ("message", "document", "sentence", "word")
 ABLATIONS = 64  # where nobody says how many
 LEAST_ABLATIONS, MOST_ABLATIONS = 8, 1024
 PARTS = 512  # of a conversation
@@ -57,7 +58,7 @@ class AnswerSubject:
     ) -> None:
         self.model = model
         self.shown: Any = [{"role": one.role, "content": one.content or ""} for one in messages]
-        inquiry.refuse_unit(how.unit, ("message", "sentence", "word", "token"), "an answer")
+        inquiry.refuse_unit(how.unit, (*PARTS_OF_PROMPTS, "token"), "an answer")
         for param in ("target", "output", "image", "instead"):
             if getattr(how, param) is not None:
                 name = "baseline" if param == "instead" else param
@@ -146,12 +147,15 @@ class AnswerSubject:
     def _samples(self) -> int:
         return self._how.budget or ABLATIONS
 
+    def _part_unit(self) -> PartUnit:
+        for unit in PARTS_OF_PROMPTS:
+            if unit == self._how.unit:
+                return unit
+        return "sentence"
+
     def _parts(self) -> list[Part]:
         if self._found is None:
-            unit = self._how.unit or "sentence"
-            if unit not in ("message", "sentence", "word"):
-                return []
-            self._found = parts(self._messages, unit, self._fixed)
+            self._found = parts(self._messages, self._part_unit(), self._fixed)
         if not 1 <= len(self._found) <= PARTS:
             raise InvalidRequest(
                 f"the conversation has {len(self._found)} parts that can be left out; from 1 to "
