@@ -13,6 +13,7 @@ from openmaas.errors import InvalidRequest
 from openmaas.explaining.explanation import Explanation
 from openmaas.explaining.rendering.drawing import Drawing
 from openmaas.explaining.rendering.html import page
+from openmaas.explaining.rendering.html_style import POLICY
 from openmaas.explaining.rendering.terminal import terminal
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 # What a browser may do with a page whose words come from strangers: nothing but show it.
 PICTURE_HEADERS = [
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+    (b"content-security-policy", f"{POLICY}; sandbox".encode()),
     (b"x-content-type-options", b"nosniff"),
 ]
 PROGRESS_SECONDS = 0.25  # between two events
