@@ -59,11 +59,10 @@ gradients), why a model gave held-out inputs the label it gave them. All inputs,
 are drawn by seeds; a figure that misses what we want of it says so.
 
 **Deletion and insertion** (Samek et al. 2017; Petsiuk et al. 2018). Parts are taken away, the one
-of the greatest attribution first, with its sign (saliency has none, and of texts SmoothGrad
-neither), and the probability of the label is watched; a removed word is not there, a removed pixel
-is 0, as in the explanations themselves. Insertion begins with nothing and adds parts in the same
-order. Curves run over the share of the parts, from none to all, and have areas from 0 to 1, here in
-per cent. Random orders, {orders} for each input, have the same areas for both, but for chance.
+of the greatest attribution first, and the probability of the label is watched; a removed word is
+not there, a removed pixel is 0. Insertion begins with nothing and adds parts in the same order.
+Curves run over the share of the parts, from none to all, and have areas from 0 to 1, here in per
+cent. Random orders are {orders} for each input.
 
 - *Drop ratio*: the mean drop of the probability, which is the area over the deletion curve, ÷ that
   of random orders. We want {bar:g} of the gradient and the Shapley methods. Where the probability
@@ -119,7 +118,9 @@ def main() -> None:
         "--only", choices=[*CASES, "language"], action="append", help="its sections; repeatable"
     )
     parser.add_argument("--quick", action="store_true", help="a few inputs, and no page")
-    parser.add_argument("--methods", choices=METHODS, nargs="+", default=METHODS)
+    parser.add_argument(
+        "--methods", choices=METHODS, nargs="+", default=METHODS, help="their rows alone"
+    )
     chosen = parser.parse_args()
     cache = peers.cache_folder(chosen.cache)
     sizes = QUICK if chosen.quick else Sizes()
@@ -133,7 +134,7 @@ def main() -> None:
             for name in names:
                 found = evaluated(CASES[name](client, served, sizes), chosen.methods, sizes)
                 if not chosen.quick:
-                    write(found)
+                    write([with_known_rows(table) for table in found])
     if "language" in (chosen.only or []) or not (chosen.only or chosen.quick):
         write(language(cache))
     if not chosen.quick and len(names) == len(CASES):
@@ -150,6 +151,21 @@ def write(sections: Sequence[Table | Words], head: str | None = None) -> None:
         page = re.sub(r"\A.*?(?=^## |\Z)", lambda _: head + "\n", page, flags=re.S | re.M)
     PAGE.write_text(renewed(page, list(sections)))  # type: ignore[arg-type]
     print(f"written: {PAGE}", flush=True)
+
+
+def with_known_rows(table: Table) -> Table:
+    """With the page's rows of methods that were not evaluated now."""
+    page = PAGE.read_text() if PAGE.exists() else ""
+    section = page.partition(f"## {table.title}\n")[2].partition("\n## ")[0]
+    known = {}
+    for line in section.splitlines():
+        cells = line.strip("| ").split(" | ")
+        if len(cells) == len(table.header) and cells[0].strip("`") in METHODS:
+            known[cells[0]] = cells
+    known |= {row[0]: row for row in table.rows}
+    order = {f"`{method}`": at for at, method in enumerate(METHODS)}
+    rows = sorted(known.values(), key=lambda row: order.get(row[0], len(order)))
+    return table._replace(rows=rows)
 
 
 def evaluated(case: Case, methods: Sequence[str], sizes: Sizes) -> list[Table]:
