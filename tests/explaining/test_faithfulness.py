@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
+import openvino as ov
 import pytest
-from quality import faithfulness
+from openvino import opset13 as ops
+from quality import faithfulness, randomised
 from quality.faithfulness import Areas
 
 PARTS = 4
+PAGE = Path(__file__).parents[2] / "docs" / "explain-quality.md"
 
 
 def only(part: int):
@@ -94,3 +100,48 @@ def test_rank_correlation() -> None:
     # with ties, by hand: ranks 1.5 1.5 3 and 1 2 3
     assert faithfulness.spearman([0, 0, 5], [1, 2, 3]) == pytest.approx(1.5 / np.sqrt(3))
     assert faithfulness.spearman([0, 0, 0], [1, 2, 3]) == 0
+
+
+@pytest.mark.parametrize(("which", "drawn"), [("all", [0, 1, 2]), ("last", [2])])
+def test_weights_are_drawn_anew_with_their_mean_and_deviation(
+    tmp_path: Path, which, drawn: list[int]
+) -> None:
+    chance = np.random.default_rng(0)
+    arrays = [
+        chance.normal(1, 2, (64, 64)).astype(np.float32),
+        chance.uniform(1, 2, (64,)).astype(np.float32),  # as variances are: positive
+        chance.normal(0, 0.1, (64, 200)).astype(np.float32),
+    ]
+    given = ops.parameter([-1, 64], np.float32)
+    x = ops.divide(ops.matmul(given, ops.constant(arrays[0]), False, False), np.float32(3))
+    x = ops.multiply(x, ops.sqrt(ops.constant(arrays[1])))
+    x = ops.matmul(x, ops.constant(arrays[2]), False, False)
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    ov.save_model(ov.Model([x], [given]), folder / randomised.MODEL, compress_to_fp16=False)
+
+    assert randomised.copy(folder, tmp_path / "random", which, seed=1) == len(drawn)
+    assert (tmp_path / "random" / "manifest.json").read_text() == "{}"
+    read = ov.Core().read_model(tmp_path / "random" / randomised.MODEL)
+    found = [op.data for op in read.get_ordered_ops() if op.get_type_name() == "Constant"]
+    assert [one.item() for one in found if one.size == 1] == [3]  # a scale is no weight
+    for at, (old, new) in enumerate(
+        zip(arrays, (one for one in found if one.size > 1), strict=True)
+    ):
+        if at in drawn:
+            assert abs(faithfulness.spearman(old.ravel(), new.ravel())) < 0.3
+            assert new.mean() == pytest.approx(old.mean(), abs=float(old.std()) / 2)
+            assert new.std() == pytest.approx(old.std(), rel=0.3)
+            assert at != 1 or (new > 0).all()
+        else:
+            np.testing.assert_array_equal(old, new)
+
+
+def test_the_page_has_every_evaluation() -> None:
+    text = PAGE.read_text()
+    assert "make eval-explain" in text
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    for one in ("News articles, by word", "Tweets, by word", "Digits, by pixel"):
+        assert titles.index(f"{one}: random weights") == titles.index(one) + 1
+    assert "Answers of language models" in titles
