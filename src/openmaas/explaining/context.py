@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -64,16 +65,18 @@ async def context_cite(
     begin alike (``ablations.branching``). ``fit`` is by five-fold cross-validation, without
     ablations of its own; ``None``: the answer is equally likely in all.
     """
-    drawn = branching(parts, samples, seed)
+    drawn = await asyncio.to_thread(branching, parts, samples, seed)
     ends = np.stack((np.ones(parts, bool), np.zeros(parts, bool)))
     found = await score(np.concatenate((ends, drawn)))
     target = logit(found[2:]) / tokens
-    weights, _ = lasso(drawn.astype(np.float64), target, PENALTY)
+    inputs = drawn.astype(np.float64)
+    # Seconds of a processor, where there are many parts: others are answered meanwhile.
+    weights, _ = await asyncio.to_thread(lasso, inputs, target, PENALTY)
     return Shares(
         attributions=weights * tokens,
         whole=float(found[0]),
         nothing=float(found[1]),
-        fit=_fit(drawn.astype(np.float64), target, seed),
+        fit=await asyncio.to_thread(_fit, inputs, target, seed),
         ablations=len(drawn) + 2,
     )
 
