@@ -208,11 +208,7 @@ def test_a_dry_run_says_what_it_costs_at_the_most(server: ServerProcess, method:
 def test_it_is_billed_as_its_passes(server: ServerProcess) -> None:
     made = explained(server, input=digit(server), model="digits", method="shapley", budget=800)
     assert made["usage"]["rows"] == made["cost"]["forward_passes"]
-    (row,) = [
-        one
-        for one in server.client.get("/v1/usage/rows").json()["data"]
-        if made["id"].endswith(one["request"])
-    ]
+    (row,) = [one for one in billed(server) if made["id"].endswith(one["request"])]
     assert (row["task"], row["model"], row["priority"]) == ("explain", "digits", "batch")
     assert row["rows"] == made["usage"]["rows"]
 
@@ -459,5 +455,15 @@ def test_a_client_that_leaves_ends_it(server: ServerProcess) -> None:
 
 def ended(server: ServerProcess) -> int:
     """Explanations that nobody waited for."""
-    rows = server.client.get("/v1/usage/rows?limit=1000").json()["data"]
-    return sum((one["task"], one["outcome"]) == ("explain", "abandoned") for one in rows)
+    return sum((one["task"], one["outcome"]) == ("explain", "abandoned") for one in billed(server))
+
+
+def billed(server: ServerProcess) -> list[Any]:
+    """Every row of the ledger."""
+    rows, after = [], ""
+    while True:
+        page = server.client.get(f"/v1/usage/rows?limit=1000&after={after}").json()
+        rows += page["data"]
+        if not page["has_more"]:
+            return rows
+        after = page["last_id"]
