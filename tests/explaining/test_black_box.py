@@ -173,3 +173,17 @@ async def test_no_coalition_is_asked_about_twice_and_few_at_a_time() -> None:
     assert len(seen) == len(set(seen)) == asked.passes == 64
     assert again[:, 0].tolist() == [bin(at // 2).count("1") for at in range(128)]
     assert told == [(16, 64), (32, 64), (48, 64), (64, 64)]
+
+
+async def test_few_at_a_time_where_others_call_the_model() -> None:
+    sizes: list[int] = []
+
+    async def play(masks: Masks) -> Values:
+        sizes.append(len(masks))
+        return masks.sum(1, keepdims=True).astype(np.float64)
+
+    others = iter([True, True, False, True, False, False])
+    asked = Game(5, play, chunk=10, small=3, busy=lambda: next(others))
+    await asked.values(all_masks(5))
+    assert sizes == [3, 3, 10, 3, 10, 3]
+    assert sum(sizes) == asked.passes == 32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -14,6 +16,8 @@ Play = Callable[[Masks], Awaitable[Values]]
 Progress = Callable[[int, int], None]  # passes so far, and of how many at the most
 
 REMEMBERED = 1 << 16  # coalitions
+SLICE = 256  # coalitions that are looked up in one go
+PAUSE = 2.0  # where others call the model: of the time that a question took, until the next
 
 
 class Shares(NamedTuple):
@@ -39,7 +43,9 @@ class Game:
 
     Args:
         play: asks the model.
-        chunk: coalitions of one question.
+        chunk: coalitions of one question …
+        small: … and of one where others call the model meanwhile.
+        busy: whether they do.
         most: passes that it will take at the most, for ``progress``.
 
     Attributes:
@@ -52,6 +58,8 @@ class Game:
         play: Play,
         *,
         chunk: int = 64,
+        small: int = 1,
+        busy: Callable[[], bool] = lambda: False,
         most: int = 0,
         progress: Progress | None = None,
     ) -> None:
@@ -59,24 +67,39 @@ class Game:
         self.passes = 0
         self._play = play
         self._chunk = chunk
+        self._small = min(small, chunk)
+        self._busy = busy
         self._most = most
         self._progress = progress
         self._known: dict[bytes, Values] = {}
 
     async def values(self, masks: Masks) -> Values:
         """[coalitions, outputs], in the order of the masks."""
+        found = []
+        for at in range(0, len(masks), SLICE):
+            found.append(await self._values(masks[at : at + SLICE]))
+            await asyncio.sleep(0)  # others are answered meanwhile
+        return np.concatenate(found)
+
+    async def _values(self, masks: Masks) -> Values:
         keys = [row.tobytes() for row in np.packbits(masks, axis=1)]
         missing: dict[bytes, int] = {}
         for at, key in enumerate(keys):
             if key not in self._known:
                 missing.setdefault(key, at)
         asked, places = list(missing), list(missing.values())
-        for at in range(0, len(asked), self._chunk):
-            rows = await self._play(masks[places[at : at + self._chunk]])
+        at = 0
+        while at < len(asked):
+            busy, began = self._busy(), time.monotonic()
+            end = at + (self._small if busy else self._chunk)
+            rows = await self._play(masks[places[at:end]])
             self.passes += len(rows)
-            self._known.update(zip(asked[at : at + self._chunk], rows, strict=True))
+            self._known.update(zip(asked[at:end], rows, strict=True))
+            at = end
             if self._progress is not None:
                 self._progress(self.passes, max(self._most, self.passes))
+            if busy:
+                await asyncio.sleep(PAUSE * (time.monotonic() - began))
         found: Values = np.stack([self._known[key] for key in keys])
         if len(self._known) > REMEMBERED:
             self._known.clear()

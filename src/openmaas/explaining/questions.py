@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -66,18 +67,23 @@ async def answer(
     seed: int,
     *,
     chunk: int,
+    small: int = 1,
+    busy: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
 ) -> Found:
     """
     Args:
-        chunk: coalitions that the model is asked about at one time.
+        chunk, small, busy: see ``Game``.
 
     Raises:
         InvalidRequest: the budget is too small.
         OpenMaaSError: the model did not answer.
     """
     most = passes(method, question.parts, budget)
-    game = Game(question.parts, question.play, chunk=chunk, most=most, progress=progress)
+    game = Game(
+        question.parts, question.play, chunk=chunk, small=small, busy=busy, most=most,
+        progress=progress,
+    )  # fmt: skip
     if method == "occlusion":
         shares = await occlusion.occlusion(game)
     else:

@@ -42,6 +42,10 @@ class Asking:
     def deployment(self) -> Deployment:
         return self._found.deployment
 
+    def busy(self) -> bool:
+        """Whether somebody else calls the model interactively."""
+        return self._found.deployment.busy
+
     def settled(self) -> Asking:
         """The same, of one version whatever its aliases do meanwhile; what it is asked counts for
         no alias, and no shadow gets a copy."""

@@ -379,10 +379,14 @@ class Deployment:
 
     # --- who is next ------------------------------------------------------------------------
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is, or was a moment ago, called interactively."""
+        return self._interactive > 0 or time.monotonic() - self._interactive_at <= QUIET_SECONDS
+
     def _batch_may(self) -> bool:
         """Whether a call of the batch lane may be sent to a worker."""
-        quiet = time.monotonic() - self._interactive_at > QUIET_SECONDS
-        return self._batch == 0 or (quiet and not self._interactive)
+        return self._batch == 0 or not self.busy
 
     def _for(self, call: Call) -> Replica | None:
         """A replica that takes a call now."""

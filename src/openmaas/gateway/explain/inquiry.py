@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 from openmaas.errors import InsufficientMemory, InvalidRequest, Overloaded, UnsupportedParameter
 from openmaas.explaining import gradients, questions
@@ -16,13 +18,16 @@ from openmaas.explaining.explanation import (
     Trust,
     Unit,
 )
-from openmaas.explaining.game import Progress
+from openmaas.explaining.game import PAUSE, Progress
 
 if TYPE_CHECKING:
     from openmaas.gateway.explain.body import How
     from openmaas.serving.asking import Asking
+    from openmaas.serving.deployment import Deployment
 
-ROWS_AT_ONCE = 256
+
+# By explainer: who asks it, and rests, while others wait for their turn.
+_turns: WeakKeyDictionary[Deployment, asyncio.Lock] = WeakKeyDictionary()
 
 
 class Result(NamedTuple):
@@ -158,9 +163,14 @@ def _impossible(asked: Method, model: str, able: list[Method]) -> UnsupportedPar
 
 
 async def by_gradients(
-    explainer: Asking, method: Method, deadline: float, ask: Callable[[], Awaitable[Any]]
+    explained: Asking,
+    explainer: Asking,
+    method: Method,
+    deadline: float,
+    ask: Callable[[], Awaitable[Any]],
 ) -> Any:
-    """Asks an explainer, which is loaded if it is not.
+    """Asks an explainer, which is loaded if it is not, one question after another. Where others
+    call the model, it rests between them: both share a processor.
 
     Raises:
         Impossible: it cannot be, for what the network is made of.
@@ -179,7 +189,12 @@ async def by_gradients(
             f"that work for it: {', '.join(questions.METHODS)}",
             param="method",
         ) from None
-    return await ask()
+    async with _turns.setdefault(deployment, asyncio.Lock()):
+        began = time.monotonic()
+        found = await ask()
+        if explained.busy():
+            await asyncio.sleep(PAUSE * (time.monotonic() - began))
+        return found
 
 
 def source(method: Method) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from openmaas.serving.asking import Asking
 
 NUMBERS_AT_ONCE = 1 << 18  # of the rows of one question
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE, BESIDE_OTHERS = 256, 32
 
 
 class RowSubject:
@@ -75,6 +75,7 @@ class RowSubject:
             explainer = self._explainer
             assert explainer is not None, "methods() says so"
             found = await inquiry.by_gradients(
+                self.model,
                 explainer,
                 method,
                 time.monotonic() + self._seconds,
@@ -96,8 +97,9 @@ class RowSubject:
         size = sum(len(tensor.data) for tensor in self._given.inputs)
         chunk = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // max(1, size)))
         answer = await questions.answer(
-            question, method, budget, how.seed, chunk=chunk, progress=progress
-        )
+            question, method, budget, how.seed, chunk=chunk, small=BESIDE_OTHERS,
+            busy=self.model.busy, progress=progress,
+        )  # fmt: skip
         return Result(answer.attributions, answer.trust, answer.passes + 1, 0, question.unit)
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from openmaas.gateway.explain.body import How
     from openmaas.serving.asking import Asking
 
-# Characters that the model reads at one time: some 250 tokens, from which on one more costs the
-# same. Others who call it meanwhile wait for no more than that.
-AT_ONCE = 1024
+# Characters that the model reads at one time: some thousand tokens, or few where others call it,
+# who wait for no more than that.
+AT_ONCE, BESIDE_OTHERS = 4096, 192
 
 
 class TextSubject:
@@ -83,6 +83,7 @@ class TextSubject:
             assert explainer is not None, "methods() says so"
             unit = self.unit(method)
             found = await inquiry.by_gradients(
+                self.model,
                 explainer,
                 method,
                 time.monotonic() + self._seconds,
@@ -100,10 +101,11 @@ class TextSubject:
                 unit,
             )  # fmt: skip
         budget = inquiry.black_box_budget(how, question.parts)
-        chunk = max(1, min(64, AT_ONCE // max(1, len(self.shown))))
+        length = max(1, len(self.shown))
         answer = await questions.answer(
-            question, method, budget, how.seed, chunk=chunk, progress=progress
-        )
+            question, method, budget, how.seed, chunk=max(1, min(64, AT_ONCE // length)),
+            small=max(1, BESIDE_OTHERS // length), busy=self.model.busy, progress=progress,
+        )  # fmt: skip
         return Result(answer.attributions, answer.trust, answer.passes + 1, 0, question.unit)
 
     def _text(self) -> Text:
