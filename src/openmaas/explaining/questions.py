@@ -12,11 +12,11 @@ from openmaas.explaining.explanation import Attribution, Method, Trust, Unit
 from openmaas.explaining.game import Game, Masks, Progress, Shares, Values
 
 METHODS: dict[Method, str] = {
-    "occlusion": occlusion.SOURCE,
     "shapley": shapley.SOURCE,
+    "occlusion": occlusion.SOURCE,
     "kernel_shap": kernel_shap.SOURCE,
 }
-"""Those of any model that answers at all, with their sources."""
+"""Those of any model that answers at all, the usual one first, with their sources."""
 
 SMALL, LARGE = 512, 4096  # passes, where nobody says how many
 PASSES_PER_PART = 16

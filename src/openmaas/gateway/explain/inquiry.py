@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from openmaas.errors import InsufficientMemory, InvalidRequest, Overloaded, UnsupportedParameter
 from openmaas.explaining import gradients, questions
 from openmaas.explaining.explanation import (
@@ -116,13 +118,7 @@ class Inquiry:
             found = await self.subject.explain(self.method, self._progress)
         trust = found.trust
         if notes:
-            trust = Trust(
-                completeness_error=trust.completeness_error,
-                converged=trust.converged,
-                interval=trust.interval,
-                fit=trust.fit,
-                notes=[*trust.notes, *notes],
-            )
+            trust = msgspec.structs.replace(trust, notes=[*trust.notes, *notes])
         cost = Cost(
             forward_passes=found.forward_passes,
             backward_passes=found.backward_passes,
@@ -179,8 +175,6 @@ async def by_gradients(
     deployment = explainer.deployment
     try:
         await deployment.known(deadline)
-    except InsufficientMemory:
-        raise
     except Overloaded:
         if deployment.state != "broken":
             raise

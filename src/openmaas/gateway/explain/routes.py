@@ -139,7 +139,7 @@ async def _events(inquiry: Inquiry) -> AsyncGenerator[bytes, None]:
 
 async def _answered(inquiry: Inquiry, work: Any) -> Explained:
     found: Explanation = await work
-    fields = {name: getattr(found, name) for name in found.__struct_fields__}
+    fields = msgspec.structs.asdict(found)
     tokens = add([one.usage for one in inquiry.subject.asked()])
     total = tokens.input_tokens + tokens.output_tokens
     usage = ExplainUsage(tokens.input_tokens, tokens.output_tokens, total, tokens.rows)

@@ -59,8 +59,7 @@ class RowSubject:
         return [self.model, *([self._explainer] if self._explainer else [])]
 
     def methods(self) -> list[Method]:
-        black = ["shapley", *(one for one in questions.METHODS if one != "shapley")]
-        return [*(gradients.METHODS if self._explainer else ()), *black]
+        return [*(gradients.METHODS if self._explainer else ()), *questions.METHODS]
 
     def source(self, method: Method) -> str:
         return inquiry.source(method)

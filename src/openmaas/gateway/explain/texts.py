@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,35 +43,33 @@ class TextSubject:
     def unit(self, method: Method) -> Unit:
         if method in gradients.METHODS:
             return self._how.unit or "token"
-        return self._text().unit
+        return self._text.unit
 
     def asked(self) -> list[Asking]:
         return [self.model, *([self._explainer] if self._explainer else [])]
 
     def methods(self) -> list[Method]:
-        black = list(questions.METHODS)
         if self._how.unit == "token" and self._explainer is None:
             raise InvalidRequest(
                 "tokens are the unit of gradients, which this model has none of; take word or "
                 "sentence",
                 param="unit",
             )
-        # Shapley values first: on texts they were the most faithful (docs/explain-quality.md), and
-        # they take nothing that is not installed.
-        shares = ["shapley", *(one for one in black if one != "shapley")]
-        found = [*([] if self._how.unit == "token" else shares)]
-        return [*found, *(gradients.METHODS if self._explainer else ())]
+        # Black boxes first: on texts Shapley values were the most faithful
+        # (docs/explain-quality.md), and they take nothing that is not installed.
+        parts = () if self._how.unit == "token" else questions.METHODS
+        return [*parts, *(gradients.METHODS if self._explainer else ())]
 
     def source(self, method: Method) -> str:
         return inquiry.source(method)
 
     def cost(self, method: Method) -> Cost:
-        return inquiry.cost(self._how, method, lambda: len(self._text().parts))
+        return inquiry.cost(self._how, method, lambda: len(self._text.parts))
 
     async def explain(self, method: Method, progress: Progress) -> Result:
         how = self._how
         by_gradients = method in gradients.METHODS
-        text = Text(self.shown, "sentence") if by_gradients else self._text()
+        text = Text(self.shown, "sentence") if by_gradients else self._text
         question = TextQuestion(
             self.model, text, how.labels, multi_label=bool(how.multi_label),
             template=how.hypothesis_template,
@@ -108,7 +107,9 @@ class TextSubject:
         )  # fmt: skip
         return Result(answer.attributions, answer.trust, answer.passes + 1, 0, question.unit)
 
+    @cached_property
     def _text(self) -> Text:
+        """In parts, as a black box is asked without them."""
         unit = None if self._how.unit == "token" else self._how.unit
         return Text(self.shown, unit, _words(self._how, ""))
 
