@@ -20,6 +20,7 @@ from openmaas.runtimes import gradients, open_runtime, openvino_classifier, open
 from openmaas.runtimes.gradients import Gradients
 from openmaas.serving.choice import choose
 from tests.runtimes import small_networks
+from tests.runtimes.attributing import explained, values
 from tests.runtimes.small_networks import CONTEXT, LABELS, dense_weights, tensor
 
 Array = NDArray[Any]
@@ -42,15 +43,7 @@ def network(folder: Path, make: Callable[[Any], Any], dtype: Any = np.float32) -
 
 def asked(runtime: Gradients, method: Any = "integrated_gradients", **more: Any) -> Attributed:
     given = {"inputs": [tensor(X)], "index": [0]} | more
-    request = Attribute(method=method, **given)
-    runtime.size(request)
-    (answer,) = runtime.run([request])
-    assert isinstance(answer, Attributed), answer
-    return answer
-
-
-def values(answer: Attributed, at: int = 0) -> Array:
-    return np.frombuffer(answer.values[at].data, "<f4").reshape(answer.values[at].shape)
+    return explained(runtime, Attribute(method=method, **given))
 
 
 def two_layers(x: Any) -> Any:

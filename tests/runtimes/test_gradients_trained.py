@@ -31,6 +31,7 @@ from openmaas.runtimes.gradients_rolling import units
 from openmaas.runtimes.gradients_steps import Roll
 from tests.registry import small_models
 from tests.runtimes import small_networks
+from tests.runtimes.attributing import explained, values
 from tests.runtimes.small_networks import tensor
 
 Array = NDArray[Any]
@@ -58,17 +59,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=120,
     )
     return folder
-
-
-def explained(runtime: Gradients, request: Attribute) -> Attributed:
-    runtime.size(request)
-    (answer,) = runtime.run([request])
-    assert isinstance(answer, Attributed), answer
-    return answer
-
-
-def values(answer: Attributed, at: int = 0) -> Array:
-    return np.frombuffer(answer.values[at].data, "<f4").reshape(answer.values[at].shape)
 
 
 def adds_up(answer: Attributed) -> None:
