@@ -17,6 +17,8 @@ tenants = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("weight", sa.Float, nullable=False),  # its share where compute is contended
     sa.Column("quota", sa.JSON, nullable=False),  # tenancy.quota.Quota
+    # tenancy.privacy.PrivacyPolicy
+    sa.Column("privacy", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("closed", sa.BigInteger),  # its keys are refused from then on
 )
@@ -42,6 +44,8 @@ keys = sa.Table(
     sa.Column("scopes", sa.JSON, nullable=False),
     sa.Column("models", sa.JSON(none_as_null=True)),  # names that it may call; null: all
     sa.Column("quota", sa.JSON, nullable=False),
+    # redaction.policy.RedactionPolicy that holds instead of the tenant's; null: the tenant's
+    sa.Column("redaction", sa.JSON(none_as_null=True)),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("expires", sa.BigInteger),
     sa.Column("revoked", sa.BigInteger),

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 
 from openmaas.database import Database
 from openmaas.errors import OpenMaaSError
+from openmaas.redaction.policy import RedactionPolicy
 from openmaas.schema import changes, keys, projects, tenants
 from openmaas.tenancy.keys import SCOPES, Scope, digest
+from openmaas.tenancy.privacy import PrivacyPolicy, privacy, redaction
 from openmaas.tenancy.quota import Quota, quota
 from openmaas.tenancy.tenants import DEFAULT
 
@@ -37,6 +39,8 @@ class Caller(msgspec.Struct, frozen=True):
     weight: float = 1.0
     # of the tenant, the project and the key
     quotas: tuple[Quota, Quota, Quota] = (Quota(), Quota(), Quota())
+    privacy: PrivacyPolicy = PrivacyPolicy()  # of the tenant
+    redaction: RedactionPolicy = RedactionPolicy()  # the key's, else the tenant's
 
     def may(self, scope: Scope) -> bool:
         """An administrator may do everything."""
@@ -181,7 +185,7 @@ class Access:
     def _find(self, hashed: str) -> Caller | None:
         query = (
             sa.select(
-                keys, tenants.c.weight, tenants.c.quota.label("of_tenant"),
+                keys, tenants.c.weight, tenants.c.privacy, tenants.c.quota.label("of_tenant"),
                 projects.c.quota.label("of_project"),
             )
             .join(tenants, tenants.c.id == keys.c.tenant)
@@ -199,6 +203,7 @@ class Access:
             row = connection.execute(query).first()
         if row is None:
             return None
+        policy = privacy(row.privacy)
         return Caller(
             key=row.id,
             tenant=row.tenant,
@@ -208,19 +213,33 @@ class Access:
             expires=float("inf") if row.expires is None else row.expires,
             weight=row.weight,
             quotas=(quota(row.of_tenant), quota(row.of_project), quota(row.quota)),
+            privacy=policy,
+            redaction=policy.redaction if row.redaction is None else redaction(row.redaction),
         )
 
     def _administrator(self) -> Caller:
         """The key of the environment: of the default tenant, under its quota."""
         query = (
-            sa.select(tenants.c.weight, tenants.c.quota, projects.c.quota.label("of_project"))
+            sa.select(
+                tenants.c.weight,
+                tenants.c.quota,
+                tenants.c.privacy,
+                projects.c.quota.label("of_project"),
+            )
             .join(projects, projects.c.tenant == tenants.c.id)
             .where(tenants.c.id == DEFAULT, projects.c.id == DEFAULT)
         )
         with self._database.read() as connection:
             row = connection.execute(query).one()
         quotas = (quota(row.quota), quota(row.of_project), Quota())
-        return Caller(key=ENVIRONMENT, weight=row.weight, quotas=quotas)
+        policy = privacy(row.privacy)
+        return Caller(
+            key=ENVIRONMENT,
+            weight=row.weight,
+            quotas=quotas,
+            privacy=policy,
+            redaction=policy.redaction,
+        )
 
 
 def _unexpired(caller: Caller | None) -> Caller | None:

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import InvalidRequest, NotFound
+from openmaas.redaction.policy import RedactionPolicy
 from openmaas.schema import keys as table
 from openmaas.schema import projects
+from openmaas.tenancy import privacy as policies
 from openmaas.tenancy.quota import Quota, quota, stored
 from openmaas.tenancy.tenants import DEFAULT
 
@@ -42,6 +44,7 @@ class Key(msgspec.Struct, frozen=True):
     created: int
     expires: int | None
     revoked: int | None
+    redaction: RedactionPolicy | None = None  # that holds instead of the tenant's
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +124,22 @@ class Keys:
         with self._database.read() as connection:
             return _get(connection, id, tenant)
 
+    def redact(
+        self, id: str, by: By, redaction: RedactionPolicy | None, tenant: str | None = None
+    ) -> Key:
+        """Replaces what a key has instead of its tenant's policy; None: nothing.
+
+        Raises:
+            NotFound
+        """
+        kept = None if redaction is None else policies.stored(redaction)
+        with self._database.write() as connection:
+            old = _get(connection, id, tenant)
+            connection.execute(table.update().where(table.c.id == id).values(redaction=kept))
+            action = None if redaction is None else redaction.action
+            by.note(connection, "key.redact", id, tenant=old.tenant, action=action)
+            return _get(connection, id, tenant)
+
     def change(self, id: str, by: By, *, quota: Quota, tenant: str | None = None) -> Key:
         """Replaces a key's quota.
 
@@ -186,6 +205,7 @@ def _insert(connection: sa.Connection, one: Key, secret: str) -> None:
         "scopes": list(one.scopes),
         "models": None if one.models is None else list(one.models),
         "quota": stored(one.quota),
+        "redaction": None if one.redaction is None else policies.stored(one.redaction),
     }
     connection.execute(table.insert().values(**row))
 
@@ -212,6 +232,7 @@ def _key(row: sa.Row[tuple[object, ...]]) -> Key:
         created=row.created,
         expires=row.expires,
         revoked=row.revoked,
+        redaction=None if row.redaction is None else policies.redaction(row.redaction),
     )
 
 

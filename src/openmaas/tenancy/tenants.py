@@ -12,6 +12,8 @@ from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import Conflict, InvalidRequest, NotFound
 from openmaas.schema import projects, tenants
+from openmaas.tenancy import privacy as policies
+from openmaas.tenancy.privacy import PrivacyPolicy
 from openmaas.tenancy.quota import Quota, quota, stored
 
 DEFAULT = "default"  # the tenant, and each tenant's project, that is there from the beginning
@@ -25,6 +27,7 @@ class Tenant(msgspec.Struct, frozen=True):
     quota: Quota
     created: int
     closed: int | None
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -53,7 +56,9 @@ class Tenants:
         _check_name(id, "tenant")
         _check_weight(weight)
         made = Tenant(id, weight, quota, int(time.time()), None)
-        row = msgspec.structs.asdict(made) | {"quota": stored(quota)}
+        row = msgspec.structs.asdict(made) | {
+            "quota": stored(quota), "privacy": policies.stored(made.privacy)
+        }  # fmt: skip
         try:
             with self._database.write() as connection:
                 connection.execute(tenants.insert().values(**row))
@@ -74,7 +79,13 @@ class Tenants:
             return _get(connection, id)
 
     def change(
-        self, id: str, by: By, *, weight: float | None = None, quota: Quota | None = None
+        self,
+        id: str,
+        by: By,
+        *,
+        weight: float | None = None,
+        quota: Quota | None = None,
+        privacy: PrivacyPolicy | None = None,
     ) -> Tenant:
         """Replaces what is given.
 
@@ -82,16 +93,20 @@ class Tenants:
             NotFound, InvalidRequest
         """
         new: dict[str, object] = {}
+        told: dict[str, object] = {}  # of a policy not the words that it looks for
         if weight is not None:
             _check_weight(weight)
             new["weight"] = weight
         if quota is not None:
             new["quota"] = stored(quota)
+        if privacy is not None:
+            new["privacy"] = policies.stored(privacy)
+            told["privacy"] = policies.told(privacy)
         with self._database.write() as connection:
             _get(connection, id)
             if new:
                 connection.execute(tenants.update().where(tenants.c.id == id).values(**new))
-                by.note(connection, "tenant.change", id, tenant=id, **new)
+                by.note(connection, "tenant.change", id, tenant=id, **(new | told))
             return _get(connection, id)
 
     def close(self, id: str, by: By) -> None:
@@ -199,7 +214,14 @@ def _get_project(connection: sa.Connection, tenant: str, id: str) -> Project:
 
 
 def _tenant(row: sa.Row[tuple[object, ...]]) -> Tenant:
-    return Tenant(row.id, row.weight, quota(row.quota), row.created, row.closed)
+    return Tenant(
+        row.id,
+        row.weight,
+        quota(row.quota),
+        row.created,
+        row.closed,
+        policies.privacy(row.privacy),
+    )
 
 
 def _project(row: sa.Row[tuple[object, ...]]) -> Project:

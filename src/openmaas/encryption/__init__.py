@@ -1,0 +1,1 @@
+"""What is stored of tenants: sealed, with keys of their own."""

@@ -1,0 +1,1 @@
+"""Policies of privacy, erasure, export and reports over HTTP."""
