@@ -12,7 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-Task = Literal["chat", "embed", "predict", "classify", "translate", "summarize"]
+Task = Literal["chat", "embed", "predict", "classify", "translate", "summarize", "tag"]
+Aggregation = Literal["none", "simple", "first", "average", "max"]
 
 
 class Record(msgspec.Struct, array_like=True, tag=True, frozen=True, kw_only=True):
@@ -131,6 +132,20 @@ class Score(Record):
     truncate: bool = False  # cut what is over the model's context instead of refusing it
 
 
+
+class Tag(Record):
+    """Texts in which a network finds spans, such as names; longer ones than its context are read
+    in windows that overlap."""
+
+    inputs: list[str]
+    truncate: bool = False  # read no further than the context instead
+    # How the labels of tokens become spans, by the names of transformers' pipelines. "first": each
+    # word has the label of its first token, so that no span ends within a word; "simple": tokens
+    # of one label; "average", "max": a word's label by all its tokens; "none": each token by
+    # itself, with the network's own label.
+    aggregation: Aggregation = "first"
+
+
 class Translate(Record):
     """Sentences to translate, or passages for a network that was trained to summarize. Languages
     are the model's own codes; ``None``: its only one."""
@@ -180,7 +195,16 @@ class Tokenize(Record):
 
 
 Request = (
-    Chat | Complete | Embed | Predict | Score | Translate | Loglikelihood | Tokenize | Attribute
+    Chat
+    | Complete
+    | Embed
+    | Predict
+    | Score
+    | Tag
+    | Translate
+    | Loglikelihood
+    | Tokenize
+    | Attribute
 )
 
 
@@ -260,6 +284,23 @@ class Scored(Record):
     usage: Usage
 
 
+class Span(Record):
+    """Characters ``start`` to ``end`` of a text, which have one label."""
+
+    start: int  # Unicode code points from the text's beginning, as Python's strings count
+    end: int  # of the character after the last one
+    label: str  # without the B- or I- of the network's own, but where each token has its own span
+    score: float  # probability: the mean of its tokens', or of its words'
+
+
+class Tagged(Record):
+    """Only event of Tag: of each text its spans, in order; none overlaps another. A text's tokens
+    are counted once, those that two windows share too."""
+
+    outputs: list[list[Span]]
+    usage: Usage
+
+
 class Translated(Record):
     """Only event of Translate: one text an input, and the model's mean log-probability of a
     token of it (natural), ``None`` where the engine gives none."""
@@ -310,7 +351,15 @@ class Failure(Record):
 
 
 Answer = (
-    Finished | Embedded | Predicted | Scored | Translated | Loglikelihoods | Tokenized | Attributed
+    Finished
+    | Embedded
+    | Predicted
+    | Scored
+    | Tagged
+    | Translated
+    | Loglikelihoods
+    | Tokenized
+    | Attributed
 )
 Event = Delta | Answer | Failure
 Final = Answer | Failure
@@ -348,7 +397,7 @@ class ModelInfo(Record):
     dimensions: int = 0  # of an embedding
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []
-    labels: list[str] = []  # of a classifier or network, in the order of its numbers
+    labels: list[str] = []  # of a classifier, tagger or network, in the order of its numbers
     multi_label: bool = False  # its labels exclude one another not: sigmoid, not softmax
     pairs: bool = False  # it reads pairs of texts, as rerankers do
     source_languages: list[str] = []  # of a translator: its own codes, any into any other …

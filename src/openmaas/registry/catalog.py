@@ -19,7 +19,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: _Name
-    task: Literal["chat", "embed", "predict", "classify", "translate"]
+    task: Literal["chat", "embed", "predict", "classify", "translate", "tag"]
     source: _Text  # see ``sources.py``; a relative file: is beside the catalog
     sha256: _Sha256  # of the file, or of the listing of a folder (``sources.digest_of_folder``)
     size: Annotated[int, msgspec.Meta(gt=0)]  # bytes

@@ -68,7 +68,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an importer says of what it made."""
 
     format: Format
-    task: Literal["chat", "embed", "predict", "classify", "translate", "summarize"]
+    task: Literal["chat", "embed", "predict", "classify", "translate", "summarize", "tag"]
     architecture: _Text  # as the model's own files name it: llama, bert, onnx, keras …
     inputs: list[Port] = []  # of ordinary networks
     outputs: list[Port] = []

@@ -13,6 +13,7 @@ from openmaas.inference import (
     Predict,
     Request,
     Score,
+    Tag,
     Tokenize,
     Translate,
 )
@@ -24,9 +25,10 @@ TASKS: dict[type, tuple[str, ...]] = {
     Embed: ("embed",),
     Predict: ("predict",),
     Score: ("classify",),
+    Tag: ("tag",),
     Translate: ("translate", "summarize"),
     Attribute: ("predict", "classify"),
-    Tokenize: ("chat", "embed", "classify", "translate", "summarize"),
+    Tokenize: ("chat", "embed", "classify", "translate", "summarize", "tag"),
 }
 
 

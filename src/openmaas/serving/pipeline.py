@@ -28,6 +28,7 @@ from openmaas.inference import (
     Predict,
     Request,
     Sampling,
+    Tag,
     Tokenize,
     Translate,
 )
@@ -262,7 +263,7 @@ class Pipeline:
             return request
         if not isinstance(request, Chat | Complete):
             _bound("input", len(request.inputs), limits.inputs)
-            if isinstance(request, Tokenize | Translate):
+            if isinstance(request, Tokenize | Tag | Translate):
                 for text in request.inputs:
                     bound_text(text, limits)
             return request

@@ -37,6 +37,11 @@ def feels(info: ModelInfo) -> int | None:
     return 0 if classifies(info) == 0 and known >= SENTIMENTS else None
 
 
+def tags(info: ModelInfo) -> int | None:
+    """Finds spans, such as names, in texts."""
+    return 0 if info.task == "tag" else None
+
+
 def reranks(info: ModelInfo) -> int | None:
     if info.task == "classify":
         return 0 if info.pairs else None

@@ -21,6 +21,7 @@ from openmaas.inference import (
     Predicted,
     Request,
     Scored,
+    Tagged,
     Tokenized,
     Translated,
     Usage,
@@ -125,11 +126,25 @@ def compare(one: Sequence[Event], other: Sequence[Event]) -> float | None:
         return 0.0 if a.outputs == b.outputs else None
     if isinstance(a, Tokenized) and isinstance(b, Tokenized):
         return 0.0 if a.outputs == b.outputs else None
+    if isinstance(a, Tagged) and isinstance(b, Tagged):
+        return _spans(a, b)
     if isinstance(a, Loglikelihoods) and isinstance(b, Loglikelihoods):
         if len(a.logprobs) != len(b.logprobs):
             return None
         return max((abs(x - y) for x, y in zip(a.logprobs, b.logprobs, strict=True)), default=0.0)
     return 0.0 if _texts(one) == _texts(other) else None
+
+
+def _spans(a: Tagged, b: Tagged) -> float | None:
+    """The largest difference of two scores, where the same characters have the same labels."""
+    places = [
+        [[(span.start, span.end, span.label) for span in spans] for spans in one.outputs]
+        for one in (a, b)
+    ]
+    if places[0] != places[1]:
+        return None
+    scores = [[span.score for spans in one.outputs for span in spans] for one in (a, b)]
+    return max((abs(x - y) for x, y in zip(*scores, strict=True)), default=0.0)
 
 
 def _texts(events: Sequence[Event]) -> dict[int, str]:

@@ -16,6 +16,7 @@ from openmaas.inference import (
     Predict,
     Request,
     Score,
+    Tag,
     Translate,
     Usage,
 )
@@ -23,7 +24,7 @@ from openmaas.inference import (
 TEMPLATE = 64  # tokens that a chat template puts around a conversation …
 TURN = 8  # … and around each message
 TOOLS = 512  # what templates say about tools, beside the tools themselves
-SPECIAL = 3  # around a text that is embedded, scored or translated
+SPECIAL = 3  # around a text that is embedded, scored, tagged or translated
 # Tokens that a translation has at the most by those of its sentence, whatever the runtime
 TRANSLATED = ((32, 96), (128, 288), (1 << 62, 512))
 
@@ -65,6 +66,8 @@ def worst_case(request: Request, info: ModelInfo) -> Usage:
         return Usage(
             input_tokens=sum(min(context, sum(map(_size, pair)) + SPECIAL) for pair in pairs)
         )
+    if isinstance(request, Tag) and request.truncate:
+        return Usage(input_tokens=sum(min(context, _size(one) + SPECIAL) for one in request.inputs))
     return Usage(input_tokens=sum(_size(one) + SPECIAL for one in request.inputs))
 
 
