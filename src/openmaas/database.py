@@ -23,7 +23,7 @@ from openmaas.errors import (
 )
 
 FILE = "openmaas.db"
-HEAD = "0005"  # the newest file under migrations/versions
+HEAD = "0009"  # the newest file under migrations/versions
 RETRY_SECONDS = 1.0
 _BUSY_SECONDS = 10.0
 # What a dead server or a cut link must not hold longer; libpq's names and units.

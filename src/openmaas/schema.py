@@ -361,3 +361,49 @@ batches = sa.Table(
     sa.Index("batches_of_tenant", "tenant", "created"),
     sa.Index("batches_by_state", "state"),
 )
+
+# --- privacy -------------------------------------------------------------------------------
+
+retained_days = sa.Table(  # what is kept of a tenant's day; the file is data_dir/retained/TENANT/DAY
+    "retained_days",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),  # 20261231, in UTC
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # of the file: the next record begins there
+    sa.Column("dropped", sa.BigInteger, nullable=False),  # exchanges for which there was no room
+)
+
+retained = sa.Table(  # requests and answers that a tenant has kept: where each is, not what it says
+    "retained",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("request", sa.Text, primary_key=True),  # grows with time
+    sa.Column("day", sa.Integer, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),  # when it was answered, milliseconds
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),  # as x-openmaas-model names it; "": none was asked
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("request_bytes", sa.BigInteger, nullable=False),  # of the whole body
+    sa.Column("response_bytes", sa.BigInteger, nullable=False),
+    sa.Column("cut", sa.Boolean, nullable=False),  # a body was longer than what is kept of it
+    sa.Column("start", sa.BigInteger, nullable=False),  # of the sealed record in the day's file
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Index("retained_of_day", "tenant", "day"),
+)
+
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # whoever knows it may read the record
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),  # datasets.id; "": all of the tenant
+    sa.Column("state", sa.Text, nullable=False),  # requested, halted, unreadable, removed, done
+    sa.Column("found", sa.JSON(none_as_null=True)),  # privacy.erasures.Found, once it is halted
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("requested", sa.BigInteger, nullable=False),
+    sa.Column("unreadable", sa.BigInteger),  # when the keys were destroyed
+    sa.Column("finished", sa.BigInteger),
+    sa.Column("record", sa.JSON(none_as_null=True)),  # privacy.records.SignedRecord, when done
+    sa.Index("erasures_of_tenant", "tenant", "requested"),
+)

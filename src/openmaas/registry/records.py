@@ -10,7 +10,15 @@ import sqlalchemy as sa
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.errors import Conflict, ModelNotFound, QuotaExhausted
-from openmaas.schema import PUBLIC, datasets, deployments, files, uploads, versions
+from openmaas.schema import (
+    PUBLIC,
+    datasets,
+    deployments,
+    files,
+    retained_days,
+    uploads,
+    versions,
+)
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -161,6 +169,7 @@ def stored(connection: sa.Connection, tenant: str) -> int:
             (datasets.c.bytes, datasets.c.tenant),
             (uploads.c.size, uploads.c.tenant),
             (files.c.bytes, files.c.tenant),
+            (retained_days.c.bytes, retained_days.c.tenant),
         )
     )
 
