@@ -72,6 +72,29 @@ audit = sa.Table(
     sa.Column("detail", sa.JSON, nullable=False),  # never a secret
 )
 
+# --- what data are sealed with -----------------------------------------------------------
+
+data_keys = sa.Table(
+    "data_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),  # a data set's id …; "": the tenant's own
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("wrapping", sa.Text, nullable=False),  # data_keys.id, or "master:" and its id
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("retired", sa.BigInteger),  # only what was sealed before is read with it
+    sa.Column("rewrite", sa.Boolean, nullable=False),  # … and is to be sealed anew; then it goes
+)
+sa.Index(
+    "data_keys_current",
+    data_keys.c.tenant,
+    data_keys.c.object,
+    unique=True,
+    sqlite_where=data_keys.c.retired.is_(None),
+    postgresql_where=data_keys.c.retired.is_(None),
+)
+
 # --- what was used, and what it cost -----------------------------------------------------
 
 prices = sa.Table(  # append-only: a new row replaces those before it
@@ -300,6 +323,33 @@ sessions = sa.Table(
     sa.Index("sessions_of_tenant", "tenant", "created"),
 )
 
+privacy_budgets = sa.Table(  # what may be learnt of a data set's rows in all
+    "privacy_budgets",
+    metadata,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("epsilon", sa.Float, nullable=False),
+    sa.Column("delta", sa.Float, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+)
+
+privacy_spends = sa.Table(  # one of each private job or session; it outlives its data set
+    "privacy_spends",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # jobs.id or sessions.id
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # held, then settled
+    sa.Column("epsilon", sa.Float, nullable=False),  # held: at most; settled: that was spent
+    sa.Column("delta", sa.Float, nullable=False),
+    sa.Column("steps", sa.BigInteger),  # that were taken; of a session, before their results
+    sa.Column("most", sa.BigInteger),  # steps of a session
+    sa.Column("event", sa.JSON(none_as_null=True)),  # what was composed, as dp-accounting has it
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("settled", sa.BigInteger),
+    sa.Index("privacy_spends_of_dataset", "dataset"),
+)
+
 cards = sa.Table(  # how a trained version came to be
     "cards",
     metadata,
@@ -364,12 +414,12 @@ batches = sa.Table(
 
 # --- privacy -------------------------------------------------------------------------------
 
-retained_days = sa.Table(  # what is kept of a tenant's day; the file is data_dir/retained/TENANT/DAY
+retained_days = sa.Table(  # what is kept of a day; the file is data_dir/retained/TENANT/DAY
     "retained_days",
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("day", sa.Integer, primary_key=True),  # 20261231, in UTC
-    sa.Column("bytes", sa.BigInteger, nullable=False),  # of the file: the next record begins there
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # the file's: the next record begins there
     sa.Column("dropped", sa.BigInteger, nullable=False),  # exchanges for which there was no room
 )
 

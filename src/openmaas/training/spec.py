@@ -90,6 +90,25 @@ class Fit(_Form):
     backend: Backend = "jax"
 
 
+class Privacy(_Form, kw_only=True):
+    """What may be learnt of any one row that is trained on: differential privacy (ε, δ)."""
+
+    epsilon: Annotated[float, Meta(gt=0, le=1000)]  # at most; what was spent is on the card
+    delta: Annotated[float, Meta(gt=0, le=0.01)]  # below 1 / rows
+    max_grad_norm: Annotated[float, Meta(gt=0, le=1e6)] = 1.0  # of each row's gradient
+    # pseudorandom: from the seed, which is no secret; for runs that are to be repeated
+    noise: Literal["cryptographic", "pseudorandom"] = "cryptographic"
+    # of the noise's deviation to max_grad_norm; None: the least that keeps to ε
+    noise_multiplier: Annotated[float, Meta(gt=0, le=10_000)] | None = None
+
+
+class SessionPrivacy(Privacy, kw_only=True):
+    """Of a session whose batches the server draws: each ``forward_backward`` is a step."""
+
+    steps: Annotated[int, Meta(ge=1, le=10_000_000)]  # at most
+    batch_size: Annotated[int, Meta(ge=1, le=1 << 20)]  # rows of a step, on average
+
+
 class Promotion(_Form):
     """Serve the version at once if a metric of the held-out rows allows it."""
 
@@ -109,6 +128,7 @@ class JobSpec(_Form):
     target: Column | None = None  # None: the one that is called label, target, y or the like
     parameters: dict[str, Any] = {}  # of the recipe: units, layers, vocabulary …
     fit: Fit = Fit()
+    privacy: Privacy | None = None  # None: what is learnt may tell of single rows
     checkpoint_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0  # and after each epoch
     # True: serve the version as soon as it is there; a bound: if it holds
     promote: bool | Promotion = False
@@ -129,4 +149,5 @@ class SessionSpec(_Form):
     optimizer: Optimizer | str | None = None
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     dtype: Literal["float32", "float64"] = "float32"  # of weights and computation
+    privacy: SessionPrivacy | None = None
     idle_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0  # then it is put away, resumable
