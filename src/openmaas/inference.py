@@ -132,7 +132,6 @@ class Score(Record):
     truncate: bool = False  # cut what is over the model's context instead of refusing it
 
 
-
 class Tag(Record):
     """Texts in which a network finds spans, such as names; longer ones than its context are read
     in windows that overlap."""
@@ -407,3 +406,4 @@ class ModelInfo(Record):
     room: int = 0
     # Its inputs are columns, one value a row, where a value may be missing: NaN, or an empty text.
     tabular: bool = False
+    layers: list[str] = []  # of the sandbox, that confine its worker

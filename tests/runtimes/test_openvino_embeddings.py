@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from openmaas.errors import ArtifactRefused, ConfigurationError, InvalidRequest, PayloadTooLarge
 from openmaas.inference import Embedded, Predict
 from openmaas.runtimes import openvino_cpu, openvino_embeddings
+from openmaas.runtimes.openvino_calls import CALL_COST, CALL_TOKENS, batches
 from openmaas.runtimes.openvino_embeddings import OpenVinoEmbeddings
-from openmaas.runtimes.openvino_texts import CALL_COST, CALL_TOKENS, REMEMBERED, batches
+from openmaas.runtimes.openvino_texts import REMEMBERED
 from tests.runtimes.small_networks import CONTEXT, DIMENSIONS, WORDS, embed, encoder
 
 

@@ -16,8 +16,9 @@ from openmaas.runtimes.gradients_asked import Asked, Told, origins_of
 from openmaas.runtimes.gradients_graph import Graph
 from openmaas.runtimes.gradients_nodes import Array
 from openmaas.runtimes.gradients_program import Head, Plans
+from openmaas.runtimes.openvino_calls import IDS, LENGTHS, MASK, TYPES
 from openmaas.runtimes.openvino_classifier import OpenVinoClassifier
-from openmaas.runtimes.openvino_texts import CHARACTERS_PER_TOKEN, IDS, LENGTHS, MASK
+from openmaas.runtimes.openvino_texts import CHARACTERS_PER_TOKEN
 
 PADDING = ("[PAD]", "<pad>", "<PAD>", "<|pad|>", "[UNK]", "<unk>", "<UNK>")
 PROBE = "a probe"
@@ -44,7 +45,7 @@ class TextGradients:
         self._padding = _padding(folder, loaded.tokenizer)
         model = cpu.read_model(folder)
         for port in model.inputs:  # by the names that are looked for
-            port.set_names({name for name in port.get_names() if name in (IDS, MASK, texts.TYPES)})
+            port.set_names({name for name in port.get_names() if name in (IDS, MASK, TYPES)})
         self._dtypes = {port.any_name: port.get_element_type().to_dtype() for port in model.inputs}
         self._head: Head = (
             "sigmoid" if served.info.multi_label or len(served.info.labels) == 1 else "softmax"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from openmaas.errors import ArtifactRefused, InvalidRequest
 from openmaas.inference import Answer, Failure, ModelInfo, Request, Score, Scored, Tokenize, Usage
 from openmaas.runtimes import openvino_texts as texts
-from openmaas.runtimes.openvino_texts import Loaded, Text, TextNetwork
+from openmaas.runtimes.openvino_calls import Text
+from openmaas.runtimes.openvino_texts import Loaded, TextNetwork
 
 
 def open(folder: Path, options: dict[str, Any]) -> OpenVinoClassifier:

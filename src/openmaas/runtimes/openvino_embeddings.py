@@ -21,7 +21,8 @@ from openmaas.inference import (
     Usage,
 )
 from openmaas.runtimes import openvino_texts as texts
-from openmaas.runtimes.openvino_texts import Text, TextNetwork
+from openmaas.runtimes.openvino_calls import Text
+from openmaas.runtimes.openvino_texts import TextNetwork
 
 
 def open(folder: Path, options: dict[str, Any]) -> OpenVinoEmbeddings:

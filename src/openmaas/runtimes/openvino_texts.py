@@ -1,4 +1,4 @@
-"""What the OpenVINO runtimes that read texts share: tokens, limits, and few padded calls."""
+"""What the OpenVINO runtimes that read texts share: tokens, limits, and what one loads."""
 
 from __future__ import annotations
 
@@ -14,16 +14,9 @@ from tokenizers import Tokenizer
 from openmaas.errors import ArtifactRefused, InvalidRequest, PayloadTooLarge
 from openmaas.inference import Request, Tokenize, Tokenized, Usage
 from openmaas.runtimes import openvino_cpu as cpu
+from openmaas.runtimes.openvino_calls import PaddedCalls, Text
 
 OPTIONS = ("threads", "precision", "truncate")
-# Most padded tokens of one engine call: from 256 on a token costs the same, memory does not.
-CALL_TOKENS = 2048
-# One more engine call costs as much as so many tokens of padding: 1.5 ms, which is reading all
-# weights, against a tenth of a token's 60 µs, as the graphs built here do nothing with padding
-# but in attention. Beyond that, padding is dearer than another call.
-CALL_COST = 300
-# Lengths of calls are multiples of this, so that fewer shapes need kernels of their own.
-LENGTHS = 16
 # A MiniLM that is sent random lengths takes 530 MB with so many kernels, 1.2 GB with all that it
 # ever made, and 400 MB with 200, which is a tenth slower.
 KERNELS = 1000
@@ -34,17 +27,7 @@ CHARACTERS_PER_TOKEN = 100
 REMEMBERED = 4096
 TOKENIZER_BYTES = 64 << 20
 
-IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
-
-
 Input = str | list[int] | tuple[str, str]
-
-
-class Text(NamedTuple):
-    """A text, or a pair of texts, in tokens."""
-
-    ids: list[int]
-    second: int = 0  # where the second text of a pair begins, for networks with token types
 
 
 class Loaded(NamedTuple):
@@ -61,7 +44,7 @@ def load(folder: Path, options: dict[str, Any]) -> Loaded:
     """
     Args:
         folder: holds the graph (``input_ids`` and perhaps ``attention_mask`` and
-            ``token_type_ids``, each batch × tokens, to one row of numbers a text),
+            ``token_type_ids``, each batch × tokens, to one row of numbers a text or token),
             ``tokenizer.json``, and a manifest with ``context_tokens``.
         options: ``threads`` (default: all), ``precision`` (default: f32 if the artifact says
             so, else what is fastest on this CPU: bf16 where it has instructions for it) and
@@ -103,20 +86,14 @@ class TextNetwork:
         self._vocabulary = loaded.tokenizer.get_vocab_size(with_added_tokens=True)
         self._context = loaded.context
         self._truncate = loaded.truncate
-        self._inputs = [(_known_name(port), _dtype(port)) for port in loaded.compiled.inputs]
-        names = {name for name, _ in self._inputs}
-        if IDS not in names:
-            raise ArtifactRefused(f"the encoder does not take {IDS}")
-        # Without a mask padding would be read as text: only texts of one length share a call.
-        self._masked = MASK in names
-        self.width = _width(loaded.compiled)
-        self._request = loaded.compiled.create_infer_request()
+        self._calls = PaddedCalls(loaded.compiled, loaded.context)
+        self.width = self._calls.width
         # id of a request → the request (so that the id stays its own) and its tokens
         self._measured: dict[int, tuple[Request, list[Text]]] = {}
 
     def close(self) -> None:
         """Frees the engine."""
-        del self._request
+        self._calls.close()
 
     def read(
         self, request: Request, inputs: Sequence[Input], *, truncate: bool = False
@@ -159,35 +136,13 @@ class TextNetwork:
 
     def _run(self, texts: list[Text]) -> NDArray[np.float32]:
         rows = np.empty((len(texts), self.width), np.float32)
-        cut = batches if self._masked else batches_of_equals
-        for batch in cut([text.ids for text in texts]):
-            longest = max(len(texts[index].ids) for index in batch)
-            if self._masked:
-                longest = min(-(-longest // LENGTHS) * LENGTHS, self._context)
-            shape = (len(batch), longest)
-            arrays = {name: np.zeros(shape, dtype) for name, dtype in self._inputs}
-            for row, index in enumerate(batch):
-                ids, second = texts[index]
-                arrays[IDS][row, : len(ids)] = ids
-                if self._masked:
-                    arrays[MASK][row, : len(ids)] = 1
-                if second and TYPES in arrays:
-                    arrays[TYPES][row, second : len(ids)] = 1
-            self._request.infer(arrays, share_inputs=True, share_outputs=True)
-            rows[batch] = self._request.get_output_tensor(0).data
+        for batch, found in self._calls.run(texts):
+            rows[batch] = found
         return rows
 
     def split(self, request: Tokenize) -> Tokenized:
         """Tokens of each text; those that the tokenizer adds of itself have no bytes."""
-        encodings = self._tokenizer.encode_batch(request.inputs)
-        outputs = [
-            [
-                (number, text[start:end].encode())
-                for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-            ]
-            for text, encoding in zip(request.inputs, encodings, strict=True)
-        ]
-        return Tokenized(outputs=outputs, usage=Usage(input_tokens=sum(map(len, outputs))))
+        return split(self._tokenizer, request)
 
     def _text(self, value: Input, index: int, truncate: bool) -> Text:
         """Tokens of one input. Ids are taken as they come: special tokens are the caller's."""
@@ -251,41 +206,17 @@ class TextNetwork:
         return False
 
 
-def batches(texts: list[list[int]]) -> list[list[int]]:
-    """Indices of the texts of each engine call, the longest first. The cuts between lengths
-    are those of least cost, padded tokens and calls together, by dynamic programming."""
-    order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-    lengths = [len(texts[index]) for index in order]
-    firsts = [at for at in range(len(order)) if at == 0 or lengths[at] != lengths[at - 1]]
-    ends = [*firsts[1:], len(order)] if firsts else []
-    costs, cuts = [0], [0]  # of the texts before each end, and where their last call begins
-    for end in ends:
-        cost, cut = min(
-            (cost + CALL_COST + lengths[first] * (end - first), number)
-            for number, (cost, first) in enumerate(zip(costs, firsts, strict=False))
-        )
-        costs.append(cost)
-        cuts.append(cut)
-    calls: list[list[int]] = []
-    number = len(firsts)
-    while number:
-        first, end = firsts[cuts[number]], ends[number - 1]
-        most = max(1, CALL_TOKENS // lengths[first])
-        calls += [order[at : min(at + most, end)] for at in range(first, end, most)]
-        number = cuts[number]
-    return calls[::-1]
-
-
-def batches_of_equals(texts: list[list[int]]) -> list[list[int]]:
-    """As ``batches``, but of texts that are as long as one another."""
-    by_length: dict[int, list[int]] = {}
-    for index, ids in enumerate(texts):
-        by_length.setdefault(len(ids), []).append(index)
-    calls = []
-    for length, indices in by_length.items():
-        most = max(1, CALL_TOKENS // length)
-        calls += [indices[at : at + most] for at in range(0, len(indices), most)]
-    return calls
+def split(tokenizer: Tokenizer, request: Tokenize) -> Tokenized:
+    """As ``TextNetwork.split``."""
+    encodings = tokenizer.encode_batch(request.inputs)
+    outputs = [
+        [
+            (number, text[start:end].encode())
+            for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        ]
+        for text, encoding in zip(request.inputs, encodings, strict=True)
+    ]
+    return Tokenized(outputs=outputs, usage=Usage(input_tokens=sum(map(len, outputs))))
 
 
 def _tokenizer(path: Path) -> Tokenizer:
@@ -300,25 +231,3 @@ def _tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _known_name(port: Any) -> str:
-    for name in (IDS, MASK, TYPES):
-        if name in port.get_names():
-            return name
-    raise ArtifactRefused(f"the encoder takes {sorted(port.get_names())}, which is not known here")
-
-
-def _dtype(port: Any) -> np.dtype[Any]:
-    kinds: dict[str, np.dtype[Any]] = {"i64": np.dtype(np.int64), "i32": np.dtype(np.int32)}
-    kind = port.get_element_type().get_type_name()
-    if kind not in kinds:
-        raise ArtifactRefused(f"the encoder takes tokens as {kind}, not as i64 or i32")
-    return kinds[kind]
-
-
-def _width(compiled: ov.CompiledModel) -> int:
-    shape = compiled.outputs[0].get_partial_shape() if len(compiled.outputs) == 1 else None
-    if shape is None or shape.rank.is_dynamic or len(shape) != 2 or shape[1].is_dynamic:
-        raise ArtifactRefused("the network does not answer one row of a fixed length a text")
-    return int(shape[1].get_length())
