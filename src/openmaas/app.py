@@ -20,6 +20,8 @@ from openmaas.batches.records import Batches
 from openmaas.batches.service import BatchService
 from openmaas.config import Settings
 from openmaas.database import Database, open_database
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.master import open_master
 from openmaas.errors import ConfigurationError
 from openmaas.gateway import (
     batches,
@@ -88,6 +90,7 @@ class Store:
     keys: Keys
     prices: Prices
 
+    keyring: Keyring
 
 def open_store(settings: Settings) -> Store:
     """Opens (or makes) the data folder. Raises what the database raises if it cannot."""
@@ -101,6 +104,7 @@ def open_store(settings: Settings) -> Store:
         keys=Keys(database),
         prices=Prices(database),
     )
+        keyring=Keyring(database, open_master(settings)),
 
 
 def build_server(settings: Settings, store: Store) -> Server:

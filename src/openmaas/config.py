@@ -50,6 +50,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     currency: Annotated[str, msgspec.Meta(min_length=1, max_length=8)] = "USD"  # of all prices
     fairness: Literal["tokens", "arrival"] = "tokens"  # who is next where callers must wait
     allow_https_sources: bool = False  # let `models pull` fetch https: sources
+    # where the key is that all keys of tenants are wrapped by; one of the three
+    master_key_file: str | None = None  # None: master.key in the data folder
+    master_key: str | None = None  # base64 of 32 bytes; older ones after a comma
+    master_key_command: str | None = None  # a program that wraps and unwraps, with its arguments
+    memory_dir: str | None = None  # where unsealed files lie; None: a folder under /dev/shm
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     memory_budget: Positive | None = None  # bytes of all workers; None: 70 % of the machine's
     idle_seconds: Seconds = 900.0  # without a call, after which a model leaves memory

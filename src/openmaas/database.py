@@ -7,6 +7,8 @@ and commands write while the server does: that is why SQLite comes with a packag
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ FILE = "openmaas.db"
 HEAD = "0009"  # the newest file under migrations/versions
 RETRY_SECONDS = 1.0
 _BUSY_SECONDS = 10.0
+_SCRUB_SECONDS = 5.0  # that readers have to come to their end
 # What a dead server or a cut link must not hold longer; libpq's names and units.
 _POSTGRES = {
     "connect_timeout": 2,
@@ -67,6 +70,27 @@ class Database:
         """All or nothing; one at a time on SQLite, from its first statement on."""
         with translated(), self.engine.begin() as connection:
             yield connection
+
+    def scrub(self) -> bool:
+        """Has what was deleted leave SQLite's files: pages are zeroed as rows go, and the
+        write-ahead log, which still has them, is emptied. Nothing on PostgreSQL, whose own VACUUM
+        does that.
+
+        Returns:
+            Whether it could: false where somebody read for too long meanwhile.
+        """
+        if self.dialect != "sqlite":
+            return True
+        until = time.monotonic() + _SCRUB_SECONDS
+        with translated(), contextlib.closing(self.engine.raw_connection()) as connection:
+            while True:
+                cursor = connection.cursor()
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                busy = cursor.fetchone()[0]  # type: ignore[index]
+                cursor.close()
+                if not busy or time.monotonic() > until:
+                    return not busy
+                time.sleep(0.05)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -207,5 +231,6 @@ def _pragmas(connection: sqlite.Connection, _: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA secure_delete=ON")  # what is deleted is not left in the file
     cursor.execute("PRAGMA wal_autocheckpoint=4000")  # pages; most are written many times over
     cursor.close()

@@ -8,7 +8,8 @@ OpenMaaSError
 ├── Unauthenticated           no key, or one that is unknown or revoked
 ├── PermissionDenied          the key's scope is too small
 ├── NotFound                  no such route, model, version or deployment
-│   └── ModelNotFound
+│   ├── ModelNotFound
+│   └── Erased                sealed with a key that is destroyed
 ├── MethodNotAllowed
 ├── Conflict                  the state of things forbids it now
 ├── RateLimited               slow down; ``retry_after`` seconds
@@ -23,11 +24,13 @@ OpenMaaSError
 ├── StorageFull
 ├── StorageUnavailable        the database is away; ``retry_after``
 └── RegistryError             what the operator's commands meet
+├── SealBroken                stored bytes are not those that were sealed
     ├── ArtifactRefused       a model file that is unsafe, damaged or of no known format
     ├── ConversionFailed      the child process could not make a servable form of it
     ├── SourceUnavailable     a model's source cannot be reached or does not match its sha256
     └── ConfigurationError    a setting is unknown or out of range
 
+        └── WrongMaster       the master key of this data folder is not at hand
 They carry facts, not wire formats: each wire format translates them in
 ``gateway/errors.py``. ``code`` is stable and crosses process borders.
 """
@@ -94,6 +97,12 @@ class MethodNotAllowed(OpenMaaSError):
 class Conflict(OpenMaaSError):
     code = "conflict"
 
+class Erased(NotFound):
+    """The key that it was sealed with is destroyed: nobody can read it any more."""
+
+    code = "erased"
+
+
 
 class RateLimited(OpenMaaSError):
     code = "rate_limit_exceeded"
@@ -157,6 +166,12 @@ class RegistryError(OpenMaaSError):
 class ArtifactRefused(RegistryError):
     code = "artifact_refused"
 
+class SealBroken(OpenMaaSError):
+    """Stored bytes are not those that were sealed: changed, cut, or put in another's place."""
+
+    code = "seal_broken"
+
+
 
 class ConversionFailed(RegistryError):
     code = "conversion_failed"
@@ -175,6 +190,12 @@ def _tree(root: type[OpenMaaSError]) -> dict[str, type[OpenMaaSError]]:
     for child in root.__subclasses__():
         found |= _tree(child)
     return found
+
+
+class WrongMaster(ConfigurationError):
+    """The master key that keys of tenants are wrapped by is not at hand."""
+
+    code = "wrong_master"
 
 
 BY_CODE = _tree(OpenMaaSError)
