@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from openmaas.errors import ConfigurationError
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+SANDBOX_VARIABLE = "OPENMAAS_SANDBOX"
 
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -46,15 +50,15 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     data_dir: str = "~/.local/share/openmaas"
     admin_key: str | None = None  # known beforehand, for automation; at least 20 characters
     database_url: str | None = None  # postgresql://…; None: SQLite in the data folder
-    tenancy: bool = True  # False: no keys, no quotas, nothing metered; on loopback alone
-    currency: Annotated[str, msgspec.Meta(min_length=1, max_length=8)] = "USD"  # of all prices
-    fairness: Literal["tokens", "arrival"] = "tokens"  # who is next where callers must wait
-    allow_https_sources: bool = False  # let `models pull` fetch https: sources
     # where the key is that all keys of tenants are wrapped by; one of the three
     master_key_file: str | None = None  # None: master.key in the data folder
     master_key: str | None = None  # base64 of 32 bytes; older ones after a comma
     master_key_command: str | None = None  # a program that wraps and unwraps, with its arguments
     memory_dir: str | None = None  # where unsealed files lie; None: a folder under /dev/shm
+    tenancy: bool = True  # False: no keys, no quotas, nothing metered; on loopback alone
+    currency: Annotated[str, msgspec.Meta(min_length=1, max_length=8)] = "USD"  # of all prices
+    fairness: Literal["tokens", "arrival"] = "tokens"  # who is next where callers must wait
+    allow_https_sources: bool = False  # let `models pull` fetch https: sources
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     memory_budget: Positive | None = None  # bytes of all workers; None: 70 % of the machine's
     idle_seconds: Seconds = 900.0  # without a call, after which a model leaves memory
@@ -63,6 +67,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     training_threads: Positive | None = None  # of each; None: as many as there are cores
     training_memory: Positive = 8 << 30  # bytes that each may take
     training_sessions: Positive = 4  # of one tenant that have a process; more are put away
+    # "required": what reads others' files is not run where it cannot be confined
+    sandbox: Literal["best", "required"] = "best"
     limits: Limits = Limits()
 
     @property
@@ -73,6 +79,12 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 PREFIX = "OPENMAAS_"
 # Read by the command-line client, not settings of the server.
 CLIENT_VARIABLES = {"OPENMAAS_API_KEY", "OPENMAAS_URL", "OPENMAAS_CONFIG"}
+
+
+def told_children() -> dict[str, str]:
+    """What processes that are to be confined are told of the settings, by their environment."""
+    policy = os.environ.get(SANDBOX_VARIABLE)
+    return {} if policy is None else {SANDBOX_VARIABLE: policy}
 
 
 def load(

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from openmaas.placement import sandbox
+from openmaas.placement import landlock, sandbox
 from openmaas.placement.sandbox import Limits
 
 AVAILABLE = sandbox.available()
@@ -86,7 +86,7 @@ def test_limits_and_layers_are_in_force(tmp_path: Path) -> None:
     assert {sandbox.LIMITS, sandbox.NO_NEW_PRIVILEGES} <= set(AVAILABLE)
 
 
-@pytest.mark.skipif(sandbox.landlock_abi() < 3, reason="this kernel has no Landlock")
+@pytest.mark.skipif(landlock.abi() < 3, reason="this kernel has no Landlock")
 def test_nothing_outside_is_written_or_read(tmp_path: Path) -> None:
     found = probe(tmp_path)
     for what in ("write", "change", "remove", "truncate", "move", "link", "read", "list"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from openmaas.config import Settings, load
+from openmaas.config import SANDBOX_VARIABLE, Settings, load
 from openmaas.errors import ConfigurationError, Conflict
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def settings(config: Path | None, **overrides: Any) -> Settings:
     Raises:
         ConfigurationError: see ``config.load``.
     """
-    return load(config, os.environ, overrides)
+    chosen = load(config, os.environ, overrides)
+    os.environ[SANDBOX_VARIABLE] = chosen.sandbox  # as processes that are confined are told
+    return chosen
 
 
 def me() -> By:

@@ -18,6 +18,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: str  # root of the artifact store
     digest: str  # of the artifact, whose bytes the worker checks before it parses them
     options: dict[str, Any] = {}
+    writes: list[str] = []  # files that it may write beside its own scratch folder
     load_seconds: float = 120.0
     nice: int = 0  # how much it gives way to other processes, as the system counts it: 0 to 19
 

@@ -1,45 +1,60 @@
-"""Workers as child processes of the gateway, each on its own 0600 Unix socket."""
+"""Workers as confined child processes of the gateway, each on a pair of sockets of its own.
+
+A worker opens a file that somebody made, in an engine written in C++: it may read that file and
+the programs of this machine, write in a scratch folder in memory, and nothing else
+(``sandbox.py``). Its end of the socket is handed to it, so that it needs no way to open one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
-import secrets
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
+import openmaas
 from openmaas import frames
+from openmaas.config import told_children
 from openmaas.errors import WorkerFailed
 from openmaas.frames import Ready, Refused, ToGateway, ToWorker
 from openmaas.placement.base import WorkerSpec
 
+SANDBOX = "openmaas.placement.sandbox"  # run as a program
+MODULE = "openmaas.serving.worker"
 LOG_BYTES = 8192
+OPEN_FILES = 4096
 PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR"),
     *("PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
 )
+WITH_SOCKETS = frozenset({"llamacpp"})  # runtimes that speak with their engine through one
+IN_MEMORY = Path("/dev/shm")  # noqa: S108  what is made there is private and has a random name
 
 
 class LocalPlacement:
     """Starts ``python -m openmaas.serving.worker`` with an environment that holds no secret.
 
     Args:
-        folder: where sockets live; made 0700.
+        folder: of the one server at a time whose workers these are.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        self._folder = folder
-        for stale in folder.glob("*.sock"):
-            stale.unlink(missing_ok=True)
+        name = hashlib.blake2b(os.fsencode(folder.absolute()), digest_size=6).hexdigest()
+        self._prefix = f"openmaas-{name}-"
+        self._scratch = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+        for left in self._scratch.glob(f"{self._prefix}*"):  # by a server that was killed
+            if left.lstat().st_uid == os.geteuid():
+                shutil.rmtree(left, ignore_errors=True)
 
     async def start(
         self,
@@ -48,44 +63,68 @@ class LocalPlacement:
         on_frame: Callable[[ToGateway], None],
         on_exit: Callable[[str], None],
     ) -> tuple[LocalWorker, Ready | Refused]:
-        path = self._folder / f"{secrets.token_hex(8)}.sock"
-        listener = _listen(path)
+        scratch = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._scratch))
+        for path in map(Path, spec.writes):
+            with contextlib.suppress(OSError):  # it will say so itself
+                path.touch(mode=0o600)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "openmaas.serving.worker",
-                str(path),
-                msgspec.json.encode(spec).decode(),
-                stdin=asyncio.subprocess.DEVNULL,
+                *command(spec, scratch),
+                stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+                env=environment(scratch),
+                cwd=scratch,
                 start_new_session=True,  # Ctrl-C in a terminal must not reach it: we drain first
             )
-            worker = LocalWorker(process, on_frame, on_exit)
-            on_start(worker)
-            try:
-                first = await worker.connect(listener, spec.load_seconds)
-            except BaseException:
-                worker.kill()
-                raise
+        except BaseException:
+            ours.close()
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
         finally:
-            listener.close()
-            path.unlink(missing_ok=True)
+            theirs.close()
+        worker = LocalWorker(process, scratch, on_frame, on_exit)
+        on_start(worker)
+        try:
+            first = await worker.connect(ours, spec.load_seconds)
+        except BaseException:
+            worker.kill()
+            raise
         return worker, first
 
 
-def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.setblocking(False)
-    old = os.umask(0o177)  # born 0600: no moment at which others could connect
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(old)
-    listener.listen(1)
-    return listener
+def command(spec: WorkerSpec, scratch: Path) -> list[str]:
+    """What starts a worker. It reads its artifact alone and writes in ``scratch`` alone."""
+    artifact = Path(spec.artifacts) / spec.digest.removeprefix("sha256:")
+    found = [sys.executable, "-m", SANDBOX, "--devices"]
+    for path in (scratch, artifact):
+        found += ["--read", str(path)]
+    for path in (scratch, *map(Path, spec.writes)):
+        found += ["--write", str(path)]
+    if spec.runtime in WITH_SOCKETS:
+        found.append("--unix")
+    limits = msgspec.json.encode({"open_files": OPEN_FILES}).decode()
+    told = msgspec.json.encode(spec).decode()
+    return [*found, "--limits", limits, "--module", MODULE, "--", told]
+
+
+def environment(scratch: Path) -> dict[str, str]:
+    """Nothing of ours but where programs lie: no key, no token, no proxy."""
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    paths = [os.path.abspath(one) for one in passed.get("PYTHONPATH", "").split(":") if one]
+    here = str(Path(openmaas.__file__).parent.parent)
+    return (
+        passed
+        | told_children()
+        | {
+            "PYTHONPATH": ":".join([here, *paths]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(scratch),
+            "TMPDIR": str(scratch),
+        }
+    )
 
 
 class LocalWorker(asyncio.Protocol):
@@ -94,11 +133,13 @@ class LocalWorker(asyncio.Protocol):
     def __init__(
         self,
         process: asyncio.subprocess.Process,
+        scratch: Path,
         on_frame: Callable[[ToGateway], None],
         on_exit: Callable[[str], None],
     ) -> None:
         self.pid = process.pid
         self._process = process
+        self._scratch = scratch
         self._on_frame = on_frame
         self._on_exit = on_exit
         self._log = bytearray()
@@ -108,8 +149,8 @@ class LocalWorker(asyncio.Protocol):
         self._first: asyncio.Future[Ready | Refused] = asyncio.get_running_loop().create_future()
         self._watch = asyncio.create_task(self._watch_process())
 
-    async def connect(self, listener: socket.socket, seconds: float) -> Ready | Refused:
-        """Waits for the worker to connect and to say its first word.
+    async def connect(self, end: socket.socket, seconds: float) -> Ready | Refused:
+        """Waits for the worker's first word on our end of the pair.
 
         Raises:
             WorkerFailed: it died first, or ``seconds`` went by.
@@ -117,8 +158,7 @@ class LocalWorker(asyncio.Protocol):
         loop = asyncio.get_running_loop()
 
         async def first_word() -> Ready | Refused:
-            connection, _ = await loop.sock_accept(listener)
-            await loop.connect_accepted_socket(lambda: self, connection)
+            await loop.connect_accepted_socket(lambda: self, end)
             return await self._first
 
         talk = asyncio.create_task(first_word())
@@ -207,6 +247,8 @@ class LocalWorker(asyncio.Protocol):
             self._log += chunk
             del self._log[:-LOG_BYTES]
         await self._process.wait()
+        self.kill()  # whatever it started
+        await asyncio.to_thread(shutil.rmtree, self._scratch, True)
         if self._transport is not None:
             self._transport.abort()
         self._on_exit(self._end())

@@ -3,9 +3,10 @@
 As a program, ``python -m openmaas.placement.sandbox --write DIR … --module NAME -- ARGS``
 confines itself and then runs module ``NAME``, so that not one line of it runs free.
 
-Sources: Linux's ``Documentation/userspace-api/landlock.rst``, ``unshare(2)``, ``prctl(2)``.
-Every layer is optional, as kernels differ; ``enforced()`` says which are in force and
-``available()`` which this machine has.
+Sources: Linux's ``Documentation/userspace-api/landlock.rst``, ``unshare(2)``, ``prctl(2)``,
+``capabilities(7)``. Every layer is optional, as kernels differ; ``enforced()`` says which are in
+force and ``available()`` which this machine has. With ``OPENMAAS_SANDBOX=required`` a module that
+could not be confined is not run.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import os
 import resource
 import runpy
 import signal
-import stat
 import struct
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
+
+from openmaas.placement import landlock, seccomp
 
 NO_NEW_PRIVILEGES = "no-new-privileges"
 LIMITS = "rlimits"
@@ -31,33 +33,38 @@ READS = "landlock-reads"  # reads only what was given
 TCP = "landlock-tcp"  # neither connects nor listens
 SCOPE = "landlock-scope"  # no signals to, no abstract sockets of, processes outside
 NETWORK = "network-namespace"  # no interface but its own loopback, which is down
+CAPABILITIES = "capabilities"  # none of root's powers but to read and write what root may
+SECCOMP = "seccomp"  # system calls that nothing of it needs, sockets among them
+
+LAYERS = (
+    *(LIMITS, NETWORK, CAPABILITIES, NO_NEW_PRIVILEGES),
+    *(WRITES, READS, TCP, SCOPE, SECCOMP),
+)
+NEEDED = (LIMITS, CAPABILITIES, NO_NEW_PRIVILEGES, WRITES, READS, SECCOMP)
+"""Without these a process might read or write what is not its own, or be heard outside."""
 
 ENFORCED_VARIABLE = "OPENMAAS_ENFORCED"  # tells the module that was run, comma-separated
+POLICY_VARIABLE = "OPENMAAS_SANDBOX"  # "required": what cannot be confined is not run
+REQUIRED = "required"
+UNCONFINED = 70  # exit status of what was not run
 
-_CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # the same numbers on every architecture
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPABILITY_VERSION = 0x20080522  # of 64 bits, in two halves
+_KEPT = 1 << 1  # CAP_DAC_OVERRIDE: a data folder may be another user's than root's
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
-_O_PATH = getattr(os, "O_PATH", 0o10000000)
-
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
-_REFER, _TRUNCATE = 1 << 13, 1 << 14
-_WRITE_RIGHTS = 0x1FF2  # WRITE_FILE, REMOVE_*, MAKE_* of ABI 1
-_READ_RIGHTS = _EXECUTE | _READ_FILE | _READ_DIR
-_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
-# Within its folders: plain files and folders. Links, devices, sockets and pipes are not for it.
-_GRANTED = (
-    _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
-) | _READ_RIGHTS
 
 _SYSTEM_READS = (
-    *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sys", "/proc", "/opt"),
+    *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/sys", "/proc"),
+    *("/opt/intel", "/opt/rocm", "/opt/nvidia"),  # what drivers of accelerators bring
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime"),
     *("/etc/nsswitch.conf", "/etc/passwd", "/etc/os-release", "/etc/mime.types"),
     *("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"),
 )
 
-_in_force: list[str] = []
+_DEVICES = ("nvidia*", "nvidia-caps/*", "dri/*", "kfd", "accel/*")  # under /dev
+
+# What was confined before it came to this module stays so, and cannot take the same away again.
+_in_force = [name for name in os.environ.get(ENFORCED_VARIABLE, "").split(",") if name in LAYERS]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -75,6 +82,8 @@ def confine(
     write: Sequence[Path],
     read: Sequence[Path] | None = None,
     network: bool = False,
+    unix: bool = False,
+    devices: bool = False,
     limits: Limits | None = None,
 ) -> list[str]:
     """Takes the rights away for good; call it before any thread starts.
@@ -83,19 +92,38 @@ def confine(
         write: folders in which alone files may be made, changed and removed.
         read: what may be read besides Python's and the system's own libraries; ``None``: all.
         network: leave the network as it is.
+        unix: sockets with a path in the file system may be made.
+        devices: accelerators may be used, where there are any.
         limits: see ``Limits``; core dumps are always off.
 
     Returns:
         The layers now in force, of the names at the top of this module.
     """
     _set_limits(limits or Limits())
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if not network and _leave_network():
         _note(NETWORK)
+    keep_no_core()
+    if _drop_capabilities():
+        _note(CAPABILITIES)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
         _note(NO_NEW_PRIVILEGES)
-        _landlock(write, read, network)
+        used = _devices() if devices else []
+        _restrict_files(write, read, used, network=network, unix=unix)
+        if seccomp.install(network=network, unix=unix):
+            _note(SECCOMP)
     return enforced()
+
+
+def keep_no_core() -> None:
+    """No core file of this process is ever written, and none of its user's may look into it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def lacking(layers: Iterable[str]) -> list[str]:
+    """Those that ``OPENMAAS_SANDBOX=required`` demands and that are not among the given ones."""
+    have = set(layers)
+    return [name for name in NEEDED if name not in have]
 
 
 def enforced() -> list[str]:
@@ -121,11 +149,6 @@ def available() -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def landlock_abi() -> int:
-    """Version of the kernel's Landlock; 0 where there is none."""
-    return int(max(0, _libc.syscall(_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
-
-
 def _note(layer: str) -> None:
     if layer not in _in_force:
         _in_force.append(layer)
@@ -133,7 +156,6 @@ def _note(layer: str) -> None:
 
 def _set_limits(limits: Limits) -> None:
     wanted = (
-        (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_AS, limits.address_space),
         (resource.RLIMIT_CPU, limits.cpu_seconds),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
@@ -165,54 +187,44 @@ def _leave_network() -> bool:
     return True
 
 
-def _landlock(write: Sequence[Path], read: Sequence[Path] | None, network: bool) -> None:
-    abi = landlock_abi()
-    if abi < 1:
-        return
-    writes = _WRITE_RIGHTS | (_REFER if abi >= 2 else 0) | (_TRUNCATE if abi >= 3 else 0)
-    handled = writes | (0 if read is None else _READ_RIGHTS)
-    tcp = 3 if abi >= 4 and not network else 0  # bind, connect
-    scope = 3 if abi >= 6 else 0  # abstract Unix sockets, signals
-    size = 8 if abi < 4 else 16 if abi < 6 else 24
-    attributes = struct.pack("=QQQ", handled, tcp, scope)[:size]
-    ruleset = _libc.syscall(_CREATE, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
-    if ruleset < 0:
-        return
-    try:
-        for folder in write:
-            _allow(ruleset, folder, _GRANTED & handled)
-        _allow(ruleset, Path("/dev/null"), (_WRITE_FILE | _READ_FILE) & handled)
-        for path in _readable(read):
-            _allow(ruleset, path, _READ_RIGHTS & handled)
-        if _libc.syscall(_RESTRICT, ruleset, ctypes.c_uint32(0)) != 0:
-            return
-    finally:
-        os.close(ruleset)
-    _note(WRITES)
-    for layer, on in ((READS, read is not None), (TCP, tcp), (SCOPE, scope)):
+def _drop_capabilities() -> bool:
+    head = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; then upper halves
+    if _libc.capget(head, held) != 0:
+        return False
+    permitted = struct.unpack("=6I", held.raw)[1] & _KEPT
+    return bool(_libc.capset(head, struct.pack("=6I", permitted, permitted, 0, 0, 0, 0)) == 0)
+
+
+def _restrict_files(
+    write: Sequence[Path],
+    read: Sequence[Path] | None,
+    used: Sequence[Path],
+    *,
+    network: bool,
+    unix: bool,
+) -> None:
+    done = landlock.restrict(
+        write,
+        None if read is None else [*read, *system_reads()],
+        change=[Path("/dev/null"), *used],
+        network=network,
+        sockets=unix,
+    )
+    layers = (WRITES, done.writes), (READS, done.reads), (TCP, done.tcp), (SCOPE, done.scope)
+    for layer, on in layers:
         if on:
             _note(layer)
 
 
-def _readable(read: Sequence[Path] | None) -> Iterable[Path]:
-    if read is None:
-        return []
+def _devices() -> list[Path]:
+    return [path for form in _DEVICES for path in Path("/dev").glob(form)]
+
+
+def system_reads() -> list[Path]:
+    """What every confined process may read: Python's and the system's own."""
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path}
-    return [*read, *(Path(name) for name in (*_SYSTEM_READS, *sorted(python)) if name)]
-
-
-def _allow(ruleset: int, path: Path, rights: int) -> None:
-    try:
-        opened = os.open(path, _O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return  # what is not there need not be allowed
-    try:
-        if not stat.S_ISDIR(os.fstat(opened).st_mode):
-            rights &= _OF_FILES
-        rule = struct.pack("=Qi", rights, opened)
-        _libc.syscall(_ADD_RULE, ruleset, 1, rule, ctypes.c_uint32(0))
-    finally:
-        os.close(opened)
+    return [Path(name) for name in (*_SYSTEM_READS, *sorted(python)) if name]
 
 
 def main() -> None:
@@ -220,6 +232,8 @@ def main() -> None:
     parser.add_argument("--write", type=Path, action="append", default=[])
     parser.add_argument("--read", type=Path, action="append", default=[])
     parser.add_argument("--limits", default="{}", help="Limits, as JSON")
+    parser.add_argument("--unix", action="store_true")
+    parser.add_argument("--devices", action="store_true")
     parser.add_argument("--module", required=True)
     parser.add_argument("arguments", nargs="*")
     asked = parser.parse_args()
@@ -227,8 +241,13 @@ def main() -> None:
     layers = confine(
         write=asked.write,
         read=asked.read,
+        unix=asked.unix,
+        devices=asked.devices,
         limits=msgspec.json.decode(asked.limits, type=Limits),
     )
+    if os.environ.get(POLICY_VARIABLE) == REQUIRED and lacking(layers):
+        print(f"not confined by {', '.join(lacking(layers))}: not run", file=sys.stderr)
+        sys.exit(UNCONFINED)
     os.environ[ENFORCED_VARIABLE] = ",".join(layers)
     sys.argv = [asked.module, *asked.arguments]
     runpy.run_module(asked.module, run_name="__main__", alter_sys=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from openmaas.errors import ConfigurationError
 from openmaas.registry.manifest import Manifest
 from openmaas.runtimes import NAMES
@@ -48,6 +50,13 @@ EXPLAINER = "gradients"
 """The runtime that says why an artifact of ``EXPLAINED`` answers as it does."""
 EXPLAINED = frozenset({"openvino_classifier", "openvino_tabular", "openvino_tensors"})
 EXPLAINER_OPTIONS = ("threads", "truncate")
+
+
+def written(runtime: str, options: dict[str, Any]) -> list[str]:
+    """Files that a runtime is told to write: the echo runtime's log, by which tests know what it
+    said."""
+    log = options.get("token_log")
+    return [log] if runtime == "echo" and isinstance(log, str) else []
 
 
 def choose(manifest: Manifest, asked: str | None = None) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from openmaas.registry.deployments import (
 from openmaas.registry.records import Records
 from openmaas.schema import PUBLIC
 from openmaas.serving.call import Call
-from openmaas.serving.choice import EXPLAINER, EXPLAINER_OPTIONS, choose
+from openmaas.serving.choice import EXPLAINER, EXPLAINER_OPTIONS, choose, written
 from openmaas.serving.deployment import COMING, Deployment
 from openmaas.serving.fairness import Order
 from openmaas.serving.residency import Residency
@@ -491,6 +491,7 @@ class Fleet:
                 artifacts=str(self._artifacts.root),
                 digest=version.digest,
                 options=want.options,
+                writes=written(want.runtime, want.options),
                 load_seconds=self._limits.load_seconds,
             ),
             tenant=want.tenant,

@@ -16,9 +16,8 @@ from openmaas.inference import Request
 class Line:
     """The worker's end of the socket; frames may be sent from any thread."""
 
-    def __init__(self, path: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(path)
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
         self._lock = threading.Lock()
 
     def send(self, frame: ToGateway) -> None:

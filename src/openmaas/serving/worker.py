@@ -1,7 +1,7 @@
 """A worker process: opens one artifact in one runtime and serves it over its socket.
 
-Run as ``python -m openmaas.serving.worker SOCKET SPEC`` by a placement, with an environment
-that holds no secret. It ends when its socket does.
+Run as ``python -m openmaas.serving.worker SPEC`` by a placement, confined, with an environment
+that holds no secret and a connected socket as standard input. It ends when its socket does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import ctypes
 import logging
 import os
 import signal
+import socket
+import stat
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +20,7 @@ import msgspec
 
 from openmaas.errors import ArtifactRefused, ConfigurationError, OpenMaaSError
 from openmaas.frames import Ready, Refused
+from openmaas.placement import sandbox
 from openmaas.placement.base import WorkerSpec
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.runtimes import open_runtime
@@ -32,13 +35,13 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 
 
-def main(socket_path: str, spec_json: str) -> None:
+def main(spec_json: str) -> None:
     """Loads, says Ready or Refused, then serves until the socket ends."""
     _die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     spec = msgspec.json.decode(spec_json, type=WorkerSpec)
     os.nice(spec.nice)
-    line = Line(socket_path)
+    line = Line(_standard_input())
     try:
         cuts, options = _split(spec.options)
         runtime = _load(spec, options)
@@ -46,13 +49,23 @@ def main(socket_path: str, spec_json: str) -> None:
         line.send([Refused(code=error.code, message=error.message)])
         return
     inbox = Inbox(line)
-    line.send([Ready(info=runtime.info)])
+    info = msgspec.structs.replace(runtime.info, layers=sandbox.enforced())
+    line.send([Ready(info=info)])
     if hasattr(runtime, "step"):
         from openmaas.serving import stepping  # templates and grammars: language models alone
 
         stepping.serve(cast(TokenRuntime, runtime), inbox, line)
     else:
         batching.serve(cast(BatchRuntime, runtime), inbox, line, cuts)
+
+
+def _standard_input() -> socket.socket:
+    """The connection, out of the reach of what this process starts."""
+    connection = socket.socket(fileno=os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return connection
 
 
 def _load(spec: WorkerSpec, options: dict[str, Any]) -> Runtime:
@@ -84,6 +97,6 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    if not Path(sys.argv[1]).is_socket():
+    if not stat.S_ISSOCK(os.fstat(0).st_mode):
         sys.exit("started by OpenMaaS itself; see `openmaas serve --help`")
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1])
