@@ -17,6 +17,7 @@ from typing import BinaryIO
 import msgspec
 
 import openmaas
+from openmaas.config import told_children
 from openmaas.errors import ArtifactRefused, ConversionFailed
 from openmaas.registry.convert import ERRORS, SAID, Answer, Job
 from openmaas.registry.fetching import Progress
@@ -106,7 +107,7 @@ def _environment(scratch: Path, backend: str) -> dict[str, str]:
         "PATH": "/usr/bin:/bin",
         "HF_HUB_OFFLINE": "1",
         "KERAS_BACKEND": backend,
-    }
+    } | told_children()
 
 
 def _watch(process: subprocess.Popen[bytes], job: bytes, progress: Progress) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 import openmaas
+from openmaas.config import told_children
 from openmaas.errors import (
     InvalidRequest,
     NotFound,
@@ -237,7 +238,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve far more than they use
-    }
+    } | told_children()
 
 
 # --- what it left, checked ----------------------------------------------------------------------

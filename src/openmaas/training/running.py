@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 import openmaas
+from openmaas.config import told_children
 from openmaas.errors import TrainingFailed
 
 SANDBOX = "openmaas.placement.sandbox"  # run as a program
@@ -211,7 +212,7 @@ def environment(folder: Path, threads: int) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": str(threads),
-    }
+    } | told_children()
 
 
 def printable(text: str, limit: int = 500) -> str:

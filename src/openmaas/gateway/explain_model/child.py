@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 import openmaas
+from openmaas.config import told_children
 from openmaas.errors import InvalidRequest, Overloaded
 
 log = logging.getLogger(__name__)
@@ -119,4 +120,4 @@ def _environment(scratch: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve far more than they use
-    }
+    } | told_children()
