@@ -1,0 +1,28 @@
+"""Words near a place in a text."""
+
+from __future__ import annotations
+
+import re
+
+
+def words(*several: str) -> re.Pattern[str]:
+    """Any of the words in any case: whole ones in scripts that put spaces between words.
+
+    Args:
+        several: words with spaces between them; an underscore stands for a space or a hyphen.
+    """
+    every = sorted({one for some in several for one in some.split()}, key=len, reverse=True)
+    plain = [re.escape(one).replace("_", "[ _-]?") for one in every]
+    spaced = [one for one in plain if one[0].isascii() or "\u00c0" <= one[0] < "\u0600"]
+    joined = [one for one in plain if one not in spaced]
+    parts = [rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W\d_])"] if spaced else []
+    return re.compile("|".join([*parts, *joined]), re.IGNORECASE)
+
+
+def before(text: str, at: int, cue: re.Pattern[str], reach: int = 40) -> bool:
+    """Whether the ``reach`` characters before ``at`` have ``cue``."""
+    return cue.search(text, max(0, at - reach), at) is not None
+
+
+def after(text: str, at: int, cue: re.Pattern[str], reach: int = 24) -> bool:
+    return cue.search(text, at, at + reach) is not None
