@@ -22,6 +22,7 @@ from openmaas.cli import (
     keys,
     models,
     predict,
+    privacy,
     rollouts,
     serve,
     tasks,
@@ -53,6 +54,7 @@ app.add_typer(models.app, name="models", rich_help_panel=REGISTRY)
 app.add_typer(tenants.tenants, name="tenants", rich_help_panel=TENANCY)
 app.add_typer(tenants.projects, name="projects", rich_help_panel=TENANCY)
 app.add_typer(keys.app, name="keys", rich_help_panel=TENANCY)
+privacy.register(app, TENANCY)
 usage.register(app, TENANCY)
 chat.register(app, CLIENT)
 tasks.register(app, CLIENT)

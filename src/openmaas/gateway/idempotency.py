@@ -84,7 +84,7 @@ class Recordings:
     def __init__(self, billed: Callable[[str, str], Awaitable[bool]]) -> None:
         self._billed = billed
         self._kept: dict[tuple[str, str], Recording] = {}  # the oldest first
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}  # with its tenant
 
     async def answer(self, exchange: Exchange, key: str, handler: Handler, run: Run) -> None:
         """Answers a request that has a key: by running it, or as it was answered before.
@@ -110,8 +110,8 @@ class Recordings:
             recording = self._kept[name] = Recording(fingerprint)
             inner = exchange.detached(body, recording.send)
             task = asyncio.create_task(self._run(inner, name, recording, handler, run))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running[task] = caller.tenant
+            task.add_done_callback(self._running.pop)
         elif recording.fingerprint != fingerprint:
             raise InvalidRequest("this Idempotency-Key was used with another request")
         await self._follow(exchange, recording, again=again)
@@ -145,7 +145,17 @@ class Recordings:
         exchange.ticket.idempotency = name[1]
         await handler(exchange)
 
+    def forget(self, tenant: str) -> int:
+        """Drops a tenant's answers and ends those that are being made; how many these are."""
+        for name in [name for name in self._kept if name[0] == tenant]:
+            del self._kept[name]
+        running = [task for task, of in self._running.items() if of == tenant]
+        for task in running:
+            task.cancel()
+        return len(running)
+
     async def _follow(self, exchange: Exchange, recording: Recording, *, again: bool) -> None:
+        exchange.unlisten()  # what is answered again is heard once
         play = asyncio.ensure_future(recording.play(exchange, again=again))
         gone = asyncio.ensure_future(exchange.disconnected())
         try:

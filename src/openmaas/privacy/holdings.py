@@ -107,6 +107,15 @@ HOLDINGS = (
         bytes=schema.datasets.c.bytes, folder="datasets",
     ),
     Holding(
+        "budgets of privacy", schema.privacy_budgets, schema.privacy_budgets.c.tenant,
+        "what private training may spend of a data set's privacy", "the data set is erased",
+        METADATA,
+    ),
+    Holding(
+        "privacy that was spent", schema.privacy_spends, schema.privacy_spends.c.tenant,
+        "what private training has spent of it", "the data set is erased", METADATA,
+    ),
+    Holding(
         "jobs", schema.jobs, schema.jobs.c.tenant,
         "what was trained, and how far it is", "the tenant is erased",
         "not sealed: specifications and metrics; its folder is there while it runs",

@@ -19,11 +19,11 @@ import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database
-from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.keyring import Key, Keyring
 from openmaas.encryption.sealed import seal, unseal
 from openmaas.errors import InvalidRequest, NotFound, QuotaExhausted
 from openmaas.registry.artifacts import disk_errors, sync_folder
-from openmaas.schema import retained, retained_days, tenants
+from openmaas.schema import data_keys, retained, retained_days, tenants
 from openmaas.storage import check_stored
 from openmaas.tenancy.privacy import PrivacyPolicy, privacy
 
@@ -119,9 +119,17 @@ class RetainedExchanges:
         Raises:
             StorageFull, StorageUnavailable: none are written.
         """
-        secret = self._keyring.key(tenant, object_of(day))
+        while True:
+            key = self._keyring.key(tenant, object_of(day))
+            dropped = self._keep(tenant, day, group, key)
+            if dropped is not None:
+                return dropped
+            self._keyring.forget()  # the day was removed a moment ago, and its key
+
+    def _keep(self, tenant: str, day: int, group: Sequence[Exchange], key: Key) -> int | None:
+        """As ``keep``; None: the key is destroyed."""
         records = [
-            seal(msgspec.msgpack.encode(Bodies(one.sent, one.answered)), secret, _about(one))
+            seal(msgspec.msgpack.encode(Bodies(one.sent, one.answered)), key, _about(one))
             for one in group
         ]
         size = sum(map(len, records))
@@ -133,6 +141,9 @@ class RetainedExchanges:
             if row is None or row.closed is not None:
                 self._keyring.destroy(connection, tenant, object_of(day))
                 return len(group)
+            there = sa.select(data_keys.c.id).where(data_keys.c.id == key.id)
+            if connection.execute(there).first() is None:
+                return None
             known = connection.execute(sa.select(retained_days).where(which)).first()
             if known is None:
                 empty = {"tenant": tenant, "day": day, "bytes": 0, "dropped": 0}
@@ -278,12 +289,16 @@ class RetainedExchanges:
     def remove_day(self, tenant: str, day: int) -> None:
         """Its key first: nobody can read it from then on, whatever happens."""
         with self._database.write() as connection:
+            # Nobody adds to it at this very moment.
+            held = sa.select(tenants.c.id).where(tenants.c.id == tenant).with_for_update()
+            connection.execute(held).first()
             self._keyring.destroy(connection, tenant, object_of(day))
             for table in (retained, retained_days):
                 connection.execute(
                     table.delete().where(table.c.tenant == tenant, table.c.day == day)
                 )
         self.path(tenant, day).unlink(missing_ok=True)
+        self._keyring.scrub()
 
     def sweep(self, now: float | None = None) -> int:
         """Removes what is older than its tenant's policy says, all of a tenant whose policy keeps

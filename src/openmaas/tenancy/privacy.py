@@ -10,6 +10,7 @@ from openmaas.errors import InvalidRequest
 from openmaas.redaction.policy import RedactionPolicy
 
 MOST_DAYS = 3650
+HIDING = ("hide", "block")  # actions under which nothing is written down in the clear
 
 Policy = TypeVar("Policy")
 Days = Annotated[int, msgspec.Meta(ge=1, le=MOST_DAYS)]
@@ -37,6 +38,19 @@ def privacy(values: object) -> PrivacyPolicy:
         InvalidRequest: an unknown name, or a value that cannot be.
     """
     return _policy(values, PrivacyPolicy)
+
+
+def check(policy: PrivacyPolicy) -> None:
+    """
+    Raises:
+        InvalidRequest: what is hidden from models would be kept as it was sent.
+    """
+    if policy.retain_days is not None and policy.redaction.action in HIDING:
+        raise InvalidRequest(
+            f"retain_days keeps requests as they were sent, and redaction is to "
+            f"{policy.redaction.action} what is in them; choose one of the two",
+            param="privacy.retain_days",
+        )
 
 
 def redaction(values: object) -> RedactionPolicy:

@@ -100,6 +100,7 @@ class Tenants:
         if quota is not None:
             new["quota"] = stored(quota)
         if privacy is not None:
+            policies.check(privacy)
             new["privacy"] = policies.stored(privacy)
             told["privacy"] = policies.told(privacy)
         with self._database.write() as connection:
