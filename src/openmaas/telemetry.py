@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from openmaas.redaction.policy import KINDS
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -51,6 +53,11 @@ class Telemetry:
         self._replicas = Gauge(
             "openmaas_model_replicas", "Workers of a model", model, registry=self.registry
         )
+        self._redacted = counter(
+            "redacted",
+            "Personal data that was found, by kind; a tenant's own kinds together",
+            ["kind", "direction", "action"],
+        )
         self._budget = Gauge(
             "openmaas_memory_budget_bytes", "That all workers may take", registry=self.registry
         )
@@ -89,6 +96,18 @@ class Telemetry:
             of.first.observe(first_event - started)
             if tokens[1] > 1:
                 of.between.observe((now - first_event) / (tokens[1] - 1))
+
+    def redacted(self, kinds: Mapping[str, int], direction: str, action: str) -> None:
+        """Counts personal data.
+
+        Args:
+            kinds: how often each was found.
+            direction: "request" or "answer".
+            action: what was done about it.
+        """
+        for kind, count in kinds.items():
+            # What a tenant calls its own kinds is the tenant's.
+            self._redacted.labels(kind if kind in KINDS else "own", direction, action).inc(count)
 
     def restarted(self, model: str) -> None:
         self._restarts.labels(model).inc()

@@ -9,6 +9,7 @@ import msgspec
 from openmaas import errors
 from openmaas.errors import OpenMaaSError
 from openmaas.gateway.endpoint import Wire
+from openmaas.serving.redacting.redaction import Redaction
 from openmaas.tenancy.meters import Rate
 
 # class → (HTTP status, OpenAI's error type); a class that is not here takes its base's row
@@ -67,6 +68,23 @@ def rate_headers(requests: Rate | None, tokens: Rate | None) -> list[tuple[bytes
                 (b"x-ratelimit-remaining-" + name, b"%d" % rate.remaining),
                 (b"x-ratelimit-reset-" + name, _duration(rate.reset)),
             ]
+    return found
+
+
+def redacted_headers(redaction: Redaction, *, whole: bool) -> list[tuple[bytes, bytes]]:
+    """Which kinds of personal data were found, and how often: in the request, and in the answer.
+
+    Args:
+        whole: the answer is known, not a stream that begins.
+    """
+    found = []
+    for name, kinds in (
+        (b"x-openmaas-redacted", redaction.found),
+        (b"x-openmaas-redacted-answer", redaction.made_up if whole else None),
+    ):
+        if kinds:
+            told = ", ".join(f"{kind}={count}" for kind, count in sorted(kinds.items()))
+            found.append((name, told.encode()))
     return found
 
 

@@ -13,15 +13,20 @@ from openmaas.errors import InvalidRequest, NotFound
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.openai_parameters import Count
-from openmaas.gateway.tasks.classification import Label, Template, check_labels, ranked
-from openmaas.gateway.tasks.common import Input, Language, texts
+from openmaas.gateway.tasks.classification import (
+    Label,
+    Template,
+    check_labels,
+    labelled,
+    ranked,
+)
+from openmaas.gateway.tasks.common import Input, Language, hidden, texts
 from openmaas.gateway.tasks.summaries import SummarizeBody, summaries
 from openmaas.gateway.tasks.translations import translations, ways
 from openmaas.inference import Embed, Embedded, ModelInfo
 from openmaas.serving import ranking
 from openmaas.serving.asking import Asking
 from openmaas.tasks.asking import logits
-from openmaas.tasks.classify import classify
 
 TOP_K = 5  # labels of a text where the client does not say, as pipelines of `transformers` do
 
@@ -80,10 +85,11 @@ async def _classify(
 ) -> Any:
     parameters = body.parameters or Parameters()
     if parameters.function_to_apply == "none" and model.info.task == "classify":
-        bare = await exchange.complete(logits(model, list(found)))
+        seen = await hidden(exchange, found, "inputs")
+        bare = await exchange.complete(logits(model, list(seen)))
         return [ranked(model.info.labels, row, parameters.top_k or TOP_K) for row in bare]
     many = parameters.function_to_apply == "sigmoid"
-    labels, rows = await exchange.complete(classify(model, found, None, multi_label=many))
+    labels, rows = await labelled(exchange, model, found, None, multi_label=many)
     return [ranked(labels, row, parameters.top_k or TOP_K) for row in rows]
 
 
@@ -93,8 +99,13 @@ async def _choose(exchange: Exchange, model: Asking, found: list[str], body: Inf
     if labels is None:
         raise InvalidRequest("parameters.candidate_labels is missing", param="candidate_labels")
     check_labels(labels, multi_label=many, param="candidate_labels")
-    _, rows = await exchange.complete(
-        classify(model, found, labels, multi_label=many, template=parameters.hypothesis_template)
+    _, rows = await labelled(
+        exchange,
+        model,
+        found,
+        labels,
+        multi_label=many,
+        template=parameters.hypothesis_template,
     )
     answers = [ranked(labels, row, None) for row in rows]
     return answers[0] if isinstance(body.inputs, str) else answers
@@ -121,7 +132,7 @@ async def _summarize(
     if ranking.summarizes(model.info) is None:
         raise InvalidRequest("this model cannot summarize: name a chat or an embedding model")
     wanted = SummarizeBody(input=body.inputs)
-    made = await exchange.complete(summaries(model, found, wanted))
+    made = await exchange.complete(summaries(exchange, model, found, wanted))
     return [{"summary_text": one.summary} for one in made]
 
 
@@ -136,7 +147,7 @@ async def _translate(
         known = ", ".join(info.target_languages[:20]) or "for a chat model any language"
         raise InvalidRequest(f"parameters.tgt_lang is needed: {known}", param="tgt_lang")
     through = await ways([model], found, parameters.src_lang, target)
-    made = await exchange.complete(translations(found, through))
+    made = await exchange.complete(translations(exchange, found, through))
     return [{"translation_text": one.translation} for one in made]
 
 

@@ -24,6 +24,7 @@ from openmaas.tenancy.prices import Prices
 
 if TYPE_CHECKING:
     from openmaas.serving.call import Call
+    from openmaas.serving.redacting.redaction import Redaction
 
 NOTHING = Usage()
 UNMETERED = Account()
@@ -69,8 +70,8 @@ class Ticket:
 
     __slots__ = (
         "_account", "_admission", "_calls", "_entered", "_request", "_reserved",
-        "_settled", "_started", "caller", "idempotency", "priority", "sticky", "task",
-        "tried",
+        "_settled", "_started", "beside", "caller", "conversation", "idempotency", "priority",
+        "redaction", "sticky", "task", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,9 @@ class Ticket:
         self.priority: Priority = "interactive"
         self.idempotency: str | None = None
         self.sticky: str | None = None  # requests with the same one get the same version
+        self.conversation: str | None = None  # whose placeholders the request shares
+        self.redaction: Redaction | None = None  # once its texts are looked at
+        self.beside: str | None = None  # a model that was asked about the request, not by it
         self.tried = False  # its rows take the place of those that an earlier try may have left
         self._admission = admission
         self._request = request
@@ -106,7 +110,8 @@ class Ticket:
         """The versions that were asked, as callers name them."""
         if len(self._calls) == 1:
             return f"{self._calls[0].model}@{self._calls[0].version}"
-        return ", ".join(dict.fromkeys(f"{one.model}@{one.version}" for one in self._calls))
+        calls = [one for one in self._calls if one.model != self.beside]
+        return ", ".join(dict.fromkeys(f"{one.model}@{one.version}" for one in calls))
 
     @property
     def settled(self) -> bool:
@@ -269,6 +274,8 @@ class Ticket:
         found: dict[tuple[str, str], list[Call]] = {}
         for call in self._calls:
             found.setdefault((call.model, call.version), []).append(call)
+        if self.beside is not None:  # the request's own models come first
+            return sorted(found.items(), key=lambda one: one[0][0] == self.beside)
         return found.items()
 
     # --- reservations and places ----------------------------------------------------------------

@@ -12,6 +12,7 @@ from openmaas.inference import Answer, Delta, Event, Failure, Request, Usage
 from openmaas.serving.fairness import Share
 
 if TYPE_CHECKING:
+    from openmaas.serving.redacting.answers import Answers
     from openmaas.serving.rollout import Route
 
 COPIED_EVENTS = 100_000  # of one answer
@@ -26,9 +27,9 @@ class Call:
     """
 
     __slots__ = (
-        "_copied", "_done", "_events", "_finish", "_waiter", "answered", "charged", "copy",
-        "deadline", "delivered", "dispatched", "expected", "first_event", "id", "left_queue",
-        "model", "progress", "request", "route", "seconds", "share", "started", "tokens_in",
+        "_copied", "_done", "_events", "_finish", "_waiter", "answered", "answers", "charged",
+        "copy", "deadline", "delivered", "dispatched", "expected", "first_event", "id",
+        "left_queue", "model", "progress", "request", "route", "seconds", "share", "started", "tokens_in",
         "tokens_out", "usage", "version",
     )  # fmt: skip
 
@@ -61,6 +62,7 @@ class Call:
         self.route: Route | None = None  # the alias that chose its version
         self.copy: asyncio.Future[list[Event]] | None = None  # gets all events, when it is over
         self.seconds = 0.0  # that it took, once it is over
+        self.answers: Answers | None = None  # what its reader sees of the events
         # what the fair queue counts: service so far, an estimate of the input until it is known,
         # and what the output will likely be until it is over
         self.tokens_in = 0
@@ -130,6 +132,8 @@ class Call:
             await self._arrival()
         events, self._events = self._events, []
         _raise_failure(events)
+        if self.answers is not None:
+            events = await self.answers.told(events)
         self.delivered = self.usage
         return events
 
@@ -137,17 +141,21 @@ class Call:
         return self
 
     async def __anext__(self) -> list[Event]:
-        while not self._events:
-            if self._done:
-                raise StopAsyncIteration
-            await self._arrival()
-        events, self._events = self._events, []
-        if isinstance(events[-1], Failure):
-            if len(events) == 1:
-                _raise_failure(events)
-            self._events = [events.pop()]  # what came before the failure is delivered first
-        self._deliver(events)
-        return events
+        while True:
+            while not self._events:
+                if self._done:
+                    raise StopAsyncIteration
+                await self._arrival()
+            events, self._events = self._events, []
+            if isinstance(events[-1], Failure):
+                if len(events) == 1:
+                    _raise_failure(events)
+                self._events = [events.pop()]  # what came before the failure is delivered first
+            if self.answers is not None:
+                events = await self.answers.told(events)
+            if events:  # else nothing of it can be told yet
+                self._deliver(events)
+                return events
 
     async def _arrival(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()

@@ -17,6 +17,7 @@ from openmaas.explaining.rendering.html_style import POLICY
 from openmaas.explaining.rendering.terminal import terminal
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
+from openmaas.gateway.explain import hidden
 from openmaas.gateway.explain.answers import AnswerSubject
 from openmaas.gateway.explain.body import ExplainBody, How, InstancesBody
 from openmaas.gateway.explain.inquiry import Inquiry, Subject
@@ -80,17 +81,18 @@ class Routes:
         subject = await _subject(exchange, body.model, body.input, body)
         inquiry = Inquiry(f"expl_{exchange.request_id}", subject, body.method, body.seed)
         if body.dry_run:
-            await exchange.respond_json(await _answered(inquiry, inquiry.plan()))
+            await exchange.respond_json(await _answered(exchange, inquiry, inquiry.plan()))
             return
         exchange.ticket.priority = "batch"  # the questions that it takes wait for everybody else's
         if body.stream:
-            await exchange.relay(_events(inquiry))
+            await exchange.relay(_events(exchange, inquiry))
             return
-        found = await exchange.complete(_answered(inquiry, inquiry.run()))
+        found = await exchange.complete(_answered(exchange, inquiry, inquiry.run()))
         if body.render == "json":
             await exchange.respond_json(found)
             return
-        shown, kind = await exchange.complete(self._shown(found, subject.shown, body))
+        given = hidden.shown(exchange, subject.shown)
+        shown, kind = await exchange.complete(self._shown(found, given, body))
         await exchange.respond(shown, content_type=kind, headers=PICTURE_HEADERS)
 
     async def _shown(
@@ -117,13 +119,13 @@ async def explain_instances(exchange: Exchange) -> None:
         name = f"expl_{exchange.request_id}_{number}"
         made.append(Inquiry(name, subject, body.parameters.method, body.parameters.seed))
     exchange.ticket.priority = "batch"
-    found = [await exchange.complete(_answered(one, one.run())) for one in made]
+    found = [await exchange.complete(_answered(exchange, one, one.run())) for one in made]
     await exchange.respond_json(Explanations(found))
 
 
-async def _events(inquiry: Inquiry) -> AsyncGenerator[bytes, None]:
+async def _events(exchange: Exchange, inquiry: Inquiry) -> AsyncGenerator[bytes, None]:
     """How far it is, then the explanation."""
-    task = asyncio.ensure_future(_answered(inquiry, inquiry.run()))
+    task = asyncio.ensure_future(_answered(exchange, inquiry, inquiry.run()))
     told: tuple[int, int] | None = None
     try:
         while True:
@@ -137,8 +139,8 @@ async def _events(inquiry: Inquiry) -> AsyncGenerator[bytes, None]:
         task.cancel()
 
 
-async def _answered(inquiry: Inquiry, work: Any) -> Explained:
-    found: Explanation = await work
+async def _answered(exchange: Exchange, inquiry: Inquiry, work: Any) -> Explained:
+    found = hidden.told(await work, exchange, inquiry.subject)
     fields = msgspec.structs.asdict(found)
     tokens = add([one.usage for one in inquiry.subject.asked()])
     total = tokens.input_tokens + tokens.output_tokens
@@ -158,8 +160,10 @@ async def _subject(exchange: Exchange, name: str | None, raw: msgspec.Raw, how: 
     found = await exchange.pipeline.asking(exchange.ticket, name, "be explained", order)
     model = found.settled()
     _check_task(model.info, how, model.name)
+    if model.info.task != "predict":  # of rows the values are treated as they are asked about
+        how = await hidden.seen_how(exchange, how)
     if model.info.task == "chat" and how.labels is None:
-        return _answer(exchange, model, raw, text, how)
+        return await _answer(exchange, model, raw, text, how)
     for param in ("answer", "fixed"):
         if getattr(how, param, None) is not None:
             raise InvalidRequest(
@@ -172,16 +176,16 @@ async def _subject(exchange: Exchange, name: str | None, raw: msgspec.Raw, how: 
         raise InvalidRequest(
             f"model {model.name!r} reads texts: the input is a text", param="input"
         )
-    return _text(exchange, model, text, how)
+    return await _text(exchange, model, text, how)
 
 
-def _text(exchange: Exchange, model: Asking, text: str, how: How) -> TextSubject:
+async def _text(exchange: Exchange, model: Asking, text: str, how: How) -> TextSubject:
     texts(text, exchange.limits)
     check_labels(how.labels, multi_label=bool(how.multi_label), param="labels")
-    return TextSubject(exchange, model, text, how)
+    return TextSubject(exchange, model, await hidden.seen(exchange, text), how)
 
 
-def _answer(
+async def _answer(
     exchange: Exchange, model: Asking, raw: msgspec.Raw, text: str | None, how: How
 ) -> AnswerSubject:
     """What a chat model answers a conversation, or one user's text."""
@@ -190,6 +194,7 @@ def _answer(
         said = [Message(role="user", content=text)]
     else:
         said = messages(exchange.decode(bytes(raw), list[ChatMessage]))
+    said = await hidden.seen_messages(exchange, said)
     if not isinstance(how, ExplainBody):
         return AnswerSubject(model, said, None, how)
     return AnswerSubject(

@@ -11,7 +11,7 @@ from openmaas.errors import InvalidRequest
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.openai_parameters import Count
-from openmaas.gateway.tasks.common import TaskAnswer, TaskBody, texts, used
+from openmaas.gateway.tasks.common import TaskAnswer, TaskBody, hidden, texts, used
 from openmaas.serving import ranking
 from openmaas.tasks.classify import classify, methods
 
@@ -75,6 +75,26 @@ def ranked(labels: Sequence[str], scores: np.ndarray, most: int | None) -> list[
     return [LabelScore(labels[index], float(scores[index])) for index in order]
 
 
+async def labelled(
+    exchange: Exchange,
+    model: Asking,
+    found: list[str],
+    labels: list[str] | None,
+    *,
+    multi_label: bool,
+    template: str | None = None,
+) -> tuple[list[str], np.ndarray]:
+    """As ``tasks.classify``, by the caller's redaction policy."""
+    seen = await hidden(exchange, found)
+    seen_labels = None if labels is None else await hidden(exchange, labels, "labels")
+    if template is not None:
+        (template,) = await hidden(exchange, [template], "hypothesis_template")
+    names, scores = await exchange.complete(
+        classify(model, seen, seen_labels, multi_label=multi_label, template=template)
+    )
+    return names if labels is None else labels, scores
+
+
 async def classify_texts(exchange: Exchange) -> None:
     """Labels of texts, given ones or the model's own."""
     body = exchange.decode(await exchange.body(), ClassifyBody)
@@ -103,14 +123,13 @@ async def sentiment(exchange: Exchange) -> None:
 async def _classify(
     exchange: Exchange, model: Asking, found: list[str], body: ClassifyBody
 ) -> None:
-    labels, scores = await exchange.complete(
-        classify(
-            model,
-            found,
-            body.labels,
-            multi_label=bool(body.multi_label),
-            template=body.hypothesis_template,
-        )
+    labels, scores = await labelled(
+        exchange,
+        model,
+        found,
+        body.labels,
+        multi_label=bool(body.multi_label),
+        template=body.hypothesis_template,
     )
     data = []
     for index, row in enumerate(scores):

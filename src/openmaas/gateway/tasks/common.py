@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -12,6 +13,7 @@ from openmaas.gateway.openai_parameters import ModelName
 
 if TYPE_CHECKING:
     from openmaas.config import Limits
+    from openmaas.gateway.exchange import Exchange
     from openmaas.serving.asking import Asking
 
 Input = str | Annotated[list[str], Meta(min_length=1)]
@@ -61,6 +63,48 @@ def texts(given: Input, limits: Limits, param: str = "input") -> list[str]:
             param=param,
         )
     return found
+
+
+async def hidden(exchange: Exchange, found: Sequence[str], param: str = "input") -> list[str]:
+    """Texts as models may see them, by the caller's redaction policy. What the task makes of them
+    is to go through ``restored``.
+
+    Raises:
+        PersonalData: the policy refuses what is in one.
+    """
+    if exchange.caller.redaction.action == "off":
+        return list(found)
+    redaction = await exchange.pipeline.redaction(exchange.ticket)
+    return await redaction.texts(found, param)
+
+
+async def restored(exchange: Exchange, text: str) -> str:
+    """A task's answer as its caller may see it.
+
+    Raises:
+        PersonalData: a model made some up, and the policy refuses them.
+    """
+    redaction = exchange.ticket.redaction
+    return text if redaction is None else await redaction.answered(text)
+
+
+async def restored_pieces(
+    exchange: Exchange, pieces: AsyncGenerator[str, None]
+) -> AsyncGenerator[str, None]:
+    """As ``restored``, of an answer that comes in pieces."""
+    redaction = exchange.ticket.redaction
+    if redaction is None:
+        async for piece in pieces:
+            yield piece
+        return
+    outgoing = redaction.outgoing()
+    async for piece in pieces:
+        text = outgoing.feed(piece)
+        if text:
+            yield text
+    text = outgoing.end()
+    if text:
+        yield text
 
 
 def used(model: Asking) -> TaskUsage:

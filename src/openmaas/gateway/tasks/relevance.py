@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.openai_parameters import Count, ModelName
-from openmaas.gateway.tasks.common import TaskAnswer, texts, used
+from openmaas.gateway.tasks.common import TaskAnswer, hidden, texts, used
 from openmaas.serving import ranking
 from openmaas.tasks.rerank import rerank
 
@@ -45,7 +45,9 @@ async def rerank_documents(exchange: Exchange) -> None:
     found = texts(given, exchange.limits, "documents")
     (query,) = texts(body.query, exchange.limits, "query")
     model = await exchange.pipeline.asking(exchange.ticket, body.model, "rerank", ranking.reranks)
-    scores = await exchange.complete(rerank(model, query, found))
+    (seen_query,) = await hidden(exchange, [query], "query")
+    seen = await hidden(exchange, found, "documents")
+    scores = await exchange.complete(rerank(model, seen_query, seen))
     order = (-scores).argsort(kind="stable")[: body.top_n]
     results = [
         Relevance(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -17,6 +18,9 @@ from openmaas.gateway.tasks.common import (
     TaskAnswer,
     TaskBody,
     event,
+    hidden,
+    restored,
+    restored_pieces,
     texts,
     used,
 )
@@ -56,9 +60,9 @@ async def summarize(exchange: Exchange) -> None:
     )
     check(model.info, body)
     if body.stream:
-        await exchange.relay(_summary_events(model, found, body))
+        await exchange.relay(_summary_events(exchange, model, found, body))
         return
-    data = await exchange.complete(summaries(model, found, body))
+    data = await exchange.complete(summaries(exchange, model, found, body))
     await exchange.respond_json(_answer(model, data))
 
 
@@ -88,15 +92,19 @@ async def _summary(
         yield piece, None
 
 
-async def summaries(model: Asking, found: list[str], body: SummarizeBody) -> list[Summary]:
+async def summaries(
+    exchange: Exchange, model: Asking, found: list[str], body: SummarizeBody
+) -> list[Summary]:
     gate = asyncio.Semaphore(TEXTS_AT_ONCE)
+    seen = await hidden(exchange, found)
 
     async def one(index: int, text: str) -> Summary:
         async with gate:
             parts = [part async for part in _summary(model, text, body)]
-        return Summary(index, "".join(part for part, _ in parts).strip(), parts[0][1])
+        text = await restored(exchange, "".join(part for part, _ in parts).strip())
+        return Summary(index, text, parts[0][1])
 
-    return await together(one(index, text) for index, text in enumerate(found))
+    return await together(one(index, text) for index, text in enumerate(seen))
 
 
 def _answer(model: Asking, data: list[Summary]) -> SummarizeAnswer:
@@ -115,12 +123,14 @@ class SummaryDelta(Struct):
 
 
 async def _summary_events(
-    model: Asking, found: list[str], body: SummarizeBody
+    exchange: Exchange, model: Asking, found: list[str], body: SummarizeBody
 ) -> AsyncGenerator[bytes, None]:
     """A delta for each piece of each text in turn, then the rest of the answer."""
-    for index, text in enumerate(found):
-        async for piece, _ in _summary(model, text, body):
-            yield event(SummaryDelta(index, piece))
+    for index, text in enumerate(await hidden(exchange, found)):
+        pieces = (piece async for piece, _ in _summary(model, text, body))
+        async with aclosing(restored_pieces(exchange, pieces)) as told:
+            async for piece in told:
+                yield event(SummaryDelta(index, piece))
     yield event(_answer(model, []))
 
 

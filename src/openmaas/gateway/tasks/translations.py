@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -17,6 +18,9 @@ from openmaas.gateway.tasks.common import (
     TaskBody,
     TaskUsage,
     event,
+    hidden,
+    restored,
+    restored_pieces,
     texts,
     used,
 )
@@ -131,22 +135,27 @@ async def translate_texts(exchange: Exchange) -> None:
     found = texts(body.input, exchange.limits)
     through = await routes(exchange, body, found)
     if body.stream:
-        await exchange.relay(_translation_events(found, through))
+        await exchange.relay(_translation_events(exchange, found, through))
         return
-    data = await exchange.complete(translations(found, through))
+    data = await exchange.complete(translations(exchange, found, through))
     await exchange.respond_json(TranslateAnswer(data=data, usage=used_by_all(through)))
 
 
-async def translations(found: list[str], through: list[Route]) -> list[Translation]:
+async def translations(
+    exchange: Exchange, found: list[str], through: list[Route]
+) -> list[Translation]:
     gate = asyncio.Semaphore(TEXTS_AT_ONCE)
+    seen = await hidden(exchange, found)
 
     async def one(index: int) -> Translation:
         way = through[index]
         async with gate:
             pieces = [
-                piece async for piece in translate(way.model, found[index], way.source, way.target)
+                piece async for piece in translate(way.model, seen[index], way.source, way.target)
             ]
-        return _translation(index, pieces, way)
+        made = _translation(index, pieces, way)
+        made.translation = await restored(exchange, made.translation)
+        return made
 
     return await together(one(index) for index in range(len(found)))
 
@@ -164,16 +173,27 @@ def _translation(index: int, pieces: list[Piece], way: Route) -> Translation:
 
 
 async def _translation_events(
-    found: list[str], through: list[Route]
+    exchange: Exchange, found: list[str], through: list[Route]
 ) -> AsyncGenerator[bytes, None]:
     ends = []
-    for index, (text, way) in enumerate(zip(found, through, strict=True)):
-        pieces = []
-        async for piece in translate(way.model, text, way.source, way.target):
-            pieces.append(piece._replace(text=""))
-            yield event(TranslationDelta(index, piece.text))
+    seen = await hidden(exchange, found)
+    for index, (text, way) in enumerate(zip(seen, through, strict=True)):
+        pieces: list[Piece] = []
+        texts = _noted(translate(way.model, text, way.source, way.target), pieces)
+        async with aclosing(restored_pieces(exchange, texts)) as told:
+            async for piece in told:
+                yield event(TranslationDelta(index, piece))
         ends.append(_translation(index, pieces, way))
     yield event(TranslateAnswer(data=ends, usage=used_by_all(through)))
+
+
+async def _noted(
+    pieces: AsyncGenerator[Piece, None], noted: list[Piece]
+) -> AsyncGenerator[str, None]:
+    """Their texts; of the pieces the rest is noted."""
+    async for piece in pieces:
+        noted.append(piece._replace(text=""))
+        yield piece.text
 
 
 def used_by_all(through: list[Route]) -> TaskUsage:
