@@ -45,6 +45,7 @@ class Worker:
         Worker.last += 1
         self.pid = Worker.last
         self.bytes = 10 * MIB
+        self.options = spec.options
         self._on_frame, self._on_exit, self._crashes = on_frame, on_exit, crashes
         self._dead = False
 

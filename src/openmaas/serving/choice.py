@@ -7,6 +7,7 @@ from typing import Any
 from openmaas.errors import ConfigurationError
 from openmaas.registry.manifest import Manifest
 from openmaas.runtimes import NAMES
+from openmaas.schema import PUBLIC
 
 CHOICES: dict[str, tuple[str, str]] = {
     "openvino-llm": (
@@ -25,6 +26,10 @@ CHOICES: dict[str, tuple[str, str]] = {
     "openvino-classifier": (
         "openvino_classifier",
         "a classifier of texts: texts in, a score of each label out",
+    ),
+    "openvino-tagger": (
+        "openvino_tagger",
+        "a token classifier: texts in, spans such as names out",
     ),
     "ctranslate2": (
         "ctranslate2_translation",
@@ -50,6 +55,23 @@ EXPLAINER = "gradients"
 """The runtime that says why an artifact of ``EXPLAINED`` answers as it does."""
 EXPLAINED = frozenset({"openvino_classifier", "openvino_tabular", "openvino_tensors"})
 EXPLAINER_OPTIONS = ("threads", "truncate")
+
+
+DEDICATED = "dedicated"
+"""Of option ``prefix_cache``: in replicas that serve one tenant."""
+
+
+def check_shared(tenant: str, options: dict[str, Any]) -> None:
+    """
+    Raises:
+        ConfigurationError: a cache of prompts is wanted where many tenants ask.
+    """
+    if tenant == PUBLIC and options.get("prefix_cache") is True:
+        raise ConfigurationError(
+            "option prefix_cache: the workers of a public model answer many tenants, and its "
+            "timing would tell each what others asked. Deploy the model for one tenant, or say "
+            f'"{DEDICATED}": it is then on in the replicas of tenants that have their own'
+        )
 
 
 def written(runtime: str, options: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from openmaas.inference import Event, ModelInfo, Request
 from openmaas.placement.base import Placement, WorkerSpec
 from openmaas.registry.deployments import Replicas
 from openmaas.serving.call import Call
+from openmaas.serving.choice import DEDICATED
 from openmaas.serving.fairness import FairQueue, Order, Share, estimate
 from openmaas.serving.replica import BREAKER_SECONDS, Replica
 from openmaas.serving.residency import Residency
@@ -47,6 +48,7 @@ class Deployment:
 
     Args:
         tenant: whose model it is; ``PUBLIC``: everybody's.
+        serves: the one tenant whose calls come here; None: all of those that may call the model.
         replicas: bounds of their number.
         idle_seconds: without a call, after which it leaves memory if it may.
         memory: bytes that one of its workers is known to take; 0: unknown.
@@ -72,11 +74,16 @@ class Deployment:
         order: Order,
         finished: Callable[[Deployment, Call, OpenMaaSError | None], None],
         changed: Callable[[Deployment], None],
+        serves: str | None = None,
     ) -> None:
-        self.spec = _with_threads(spec, replicas.max)
+        self.asked = spec
+        self.spec = _with_threads(_with_cache(spec, alone=bool(serves or tenant)), replicas.max)
         self.model = spec.deployment
         self.tenant = tenant
+        self.serves = serves
         self.label = f"{tenant}/{spec.deployment}" if tenant else spec.deployment
+        if serves is not None:
+            self.label += f" (for {serves})"
         self.number = version
         self.version = str(version)
         self.created = created  # of the version, Unix seconds
@@ -210,6 +217,11 @@ class Deployment:
         return self._restarts + sum(one.restarts for one in self.replicas)
 
     @property
+    def pids(self) -> list[int]:
+        """Its workers' processes."""
+        return [one.pid for one in self.replicas if one.pid is not None]
+
+    @property
     def waiting(self) -> int:
         """Calls that no worker has yet."""
         return len(self._queue)
@@ -273,8 +285,9 @@ class Deployment:
         return bool(self.memory or self._needs)
 
     def replaced_by(self, other: Deployment) -> bool:
-        """Whether the other is of the same version, or this one itself."""
-        return (self.tenant, self.model, self.number) == (other.tenant, other.model, other.number)
+        """Whether the other is of the same version for the same callers, or this one itself."""
+        same = (self.tenant, self.model, self.number) == (other.tenant, other.model, other.number)
+        return same and self.serves == other.serves
 
     def ending(self) -> int:
         """Bytes of its workers that are about to be free."""
@@ -563,6 +576,19 @@ def _with_threads(spec: WorkerSpec, replicas: int) -> WorkerSpec:
         return spec
     threads = max(1, len(os.sched_getaffinity(0)) // replicas)
     return msgspec.structs.replace(spec, options={**spec.options, "threads": threads})
+
+
+def _with_cache(spec: WorkerSpec, *, alone: bool) -> WorkerSpec:
+    """What an engine keeps of prompts tells by its timing what was asked: it keeps nothing in
+    workers that answer more than one tenant.
+
+    Args:
+        alone: they answer one.
+    """
+    wanted = spec.options.get("prefix_cache")
+    if wanted is True or wanted == DEDICATED:  # what else it may be is the runtime's to refuse
+        return msgspec.structs.replace(spec, options={**spec.options, "prefix_cache": alone})
+    return spec
 
 
 def _taken_down(model: str) -> WorkerFailed:

@@ -31,7 +31,13 @@ from openmaas.registry.deployments import (
 from openmaas.registry.records import Records
 from openmaas.schema import PUBLIC
 from openmaas.serving.call import Call
-from openmaas.serving.choice import EXPLAINER, EXPLAINER_OPTIONS, choose, written
+from openmaas.serving.choice import (
+    EXPLAINER,
+    EXPLAINER_OPTIONS,
+    check_shared,
+    choose,
+    written,
+)
 from openmaas.serving.deployment import COMING, Deployment
 from openmaas.serving.fairness import Order
 from openmaas.serving.residency import Residency
@@ -97,7 +103,10 @@ class Fleet:
         self._models: set[Model] = set()  # of which something is deployed
         self._mirrors: dict[tuple[str, str, str, Shadow], Mirror] = {}
         self._first: set[Deployment] = set()
-        self._explaining: dict[Name, Deployment] = {}  # beside those that answer, once asked for
+        # beside those that answer, once asked for: what explains them, and what answers in their
+        # place those tenants that have replicas of their own
+        self._explaining: dict[Deployment, Deployment] = {}
+        self._dedicated: dict[Deployment, dict[str, Deployment]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._unreported: dict[Name, Deployment] = {}
         self._looking = asyncio.Lock()
@@ -142,7 +151,11 @@ class Fleet:
         return [one for one in found if one is not None]
 
     def everything(self) -> list[Deployment]:
-        return [self._serving[name] for name in sorted(self._serving)]
+        found = []
+        for name in sorted(self._serving):
+            shared = self._serving[name]
+            found += [shared, *self._dedicated.get(shared, {}).values()]
+        return found
 
     def loading(self) -> bool:
         """Whether something is loaded for the first time that was deployed when this started."""
@@ -161,11 +174,15 @@ class Fleet:
         mirror = self._mirrors.get((alias.tenant, alias.model, alias.alias, alias.shadow))
         return Comparison() if mirror is None else mirror.seen
 
-    def copy(self, route: Route, call: Call, deadline: float) -> None:
-        """Asks an alias's shadow what a call asks."""
+    def copy(self, route: Route, call: Call, deadline: float, *, dedicated: bool = False) -> None:
+        """Asks an alias's shadow what a call asks.
+
+        Args:
+            dedicated: workers that serve one tenant answer it.
+        """
         alias = route.alias
-        if alias.shadow is None:
-            return
+        if alias.shadow is None or dedicated:
+            return  # what one tenant's workers alone may see is shown to no others
         name = (alias.tenant, alias.model, alias.alias, alias.shadow)
         shadow = self._serving.get((alias.tenant, alias.model, alias.shadow.version))
         if shadow is not None:
@@ -178,32 +195,73 @@ class Fleet:
         """What says by gradients why a deployment answers as it does: a worker with the same
         artifact, which is loaded when it is asked, takes part in the memory budget, and leaves when
         it is idle."""
-        name = (deployment.tenant, deployment.model, deployment.number)
-        known = self._explaining.get(name)
+        known = self._explaining.get(deployment)
         if known is not None:
             return known
         spec = deployment.spec
         options = {key: spec.options[key] for key in EXPLAINER_OPTIONS if key in spec.options}
         options["batch_max_requests"] = 1  # each is a step of its own, and can be given up
-        made = Deployment(
-            msgspec.structs.replace(spec, runtime=EXPLAINER, options=options, nice=EXPLAINER_NICE),
+        spec = msgspec.structs.replace(
+            spec, runtime=EXPLAINER, options=options, writes=[], nice=EXPLAINER_NICE
+        )
+        made = self._beside(
+            deployment, spec, most=1, idle_seconds=min(self._idle_seconds, EXPLAINER_SECONDS),
+            serves=deployment.serves,
+        )  # fmt: skip
+        made.label = f"{deployment.label} (explained)"
+        self._explaining[deployment] = made
+        return made
+
+    def dedicated(self, deployment: Deployment, tenant: str) -> Deployment:
+        """What answers a tenant alone in place of a deployment that answers all: workers with the
+        same artifact and options, which are loaded when the tenant calls, take part in the memory
+        budget, and leave when they are idle. A tenant's own model is its alone already."""
+        taken_down = deployment.state == "stopping"
+        if deployment.tenant != PUBLIC or deployment.serves is not None or taken_down:
+            return deployment
+        own = self._dedicated.setdefault(deployment, {})
+        if tenant not in own:
+            own[tenant] = self._beside(
+                deployment, deployment.asked, most=deployment.bounds.max,
+                idle_seconds=deployment.idle_seconds, serves=tenant,
+            )  # fmt: skip
+            own[tenant].info = deployment.info
+            own[tenant].memory = deployment.memory
+            own[tenant].load_seconds = deployment.load_seconds
+        return own[tenant]
+
+    def _beside(
+        self,
+        deployment: Deployment,
+        spec: WorkerSpec,
+        *,
+        most: int,
+        idle_seconds: float,
+        serves: str | None,
+    ) -> Deployment:
+        """Another deployment of the same version, which has no row of its own in the records."""
+
+        def changed(one: Deployment) -> None:
+            self._count_restarts(one)
+            self._note(deployment)
+
+        return Deployment(
+            spec,
             tenant=deployment.tenant,
             version=deployment.number,
             created=deployment.created,
             size=deployment.size,
-            replicas=Replicas(min=0, max=1),
-            idle_seconds=min(self._idle_seconds, EXPLAINER_SECONDS),
+            replicas=Replicas(min=0, max=most),
+            idle_seconds=idle_seconds,
             memory=0,
             placement=self._placement,
             residency=self.residency,
             limits=self._limits,
             order=self._order,
             finished=self._count,
-            changed=lambda _: None,
+            changed=changed,
+            serves=serves,
         )
-        made.label = f"{deployment.label} (explained)"
-        self._explaining[name] = made
-        return made
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -329,6 +387,7 @@ class Fleet:
             await self._report()  # as it is now it is to be again
         everything = [
             *self._serving.values(), *self._coming.values(), *self._explaining.values(),
+            *(one for own in self._dedicated.values() for one in own.values()),
         ]  # fmt: skip
         stops = [one.stop(self._limits.drain_seconds) for one in everything]
         await asyncio.gather(*stops, *self._leaving)
@@ -359,7 +418,6 @@ class Fleet:
             self._active.pop(name, None)
             self._retire(self._serving.pop(name, None))
             self._retire(self._coming.pop(name, None))
-            self._retire(self._explaining.pop(name, None))
         for name, want in wanted.items():
             known = self._wanted.get(name)
             if known is None or known.generation != want.generation:
@@ -450,6 +508,8 @@ class Fleet:
             one.answers = want.kept or one.number in used.get(name[:2], set())
             if not one.answers:
                 one.idle_seconds = min(STANDBY_SECONDS, one.idle_seconds)
+            for own in self._dedicated.get(one, {}).values():
+                own.idle_seconds = one.idle_seconds
 
     async def _judge(self) -> None:
         """Takes back what breaks its bounds."""
@@ -525,10 +585,14 @@ class Fleet:
             new.defer(want.detail)
 
     def _retire(self, deployment: Deployment | None) -> None:
-        if deployment is not None:
-            task = asyncio.create_task(deployment.stop(self._limits.drain_seconds))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+        if deployment is None:
+            return
+        task = asyncio.create_task(deployment.stop(self._limits.drain_seconds))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        self._retire(self._explaining.pop(deployment, None))
+        for own in self._dedicated.pop(deployment, {}).values():
+            self._retire(own)
 
     # --- telling ------------------------------------------------------------------------------
 
@@ -537,6 +601,9 @@ class Fleet:
         name = (deployment.tenant, deployment.model, deployment.number)
         if deployment is (self._coming.get(name) or self._serving.get(name)):
             self._unreported[name] = deployment
+        self._count_restarts(deployment)
+
+    def _count_restarts(self, deployment: Deployment) -> None:
         for _ in range(deployment.restarts - deployment.counted_restarts):
             self._telemetry.restarted(deployment.label)
         deployment.counted_restarts = deployment.restarts
@@ -552,13 +619,14 @@ class Fleet:
                 del self._unreported[name]
             if want is None:
                 continue
+            every = [deployment, *self._dedicated.get(deployment, {}).values()]
             seen = msgspec.structs.replace(
                 want,
                 state="stopped" if deployment.gone else deployment.state,
                 detail=deployment.detail,
                 gateway_pid=os.getpid(),
-                workers=[one.pid for one in deployment.replicas if one.pid is not None],
-                restarts=deployment.restarts,
+                workers=[pid for one in every for pid in one.pids],
+                restarts=sum(one.restarts for one in every),
                 memory=deployment.memory,
                 load_seconds=deployment.load_seconds,
                 info=msgspec.to_builtins(deployment.info),
@@ -613,9 +681,11 @@ def deploy(
 
     Raises:
         ModelNotFound: no such model or version.
-        ConfigurationError: no runtime serves its format.
+        ConfigurationError: no runtime serves its format, or many tenants would share a cache of
+            prompts.
         InvalidRequest: fewer replicas at the most than at the least.
     """
+    check_shared(tenant, options or {})
     found = records.version(model, version, tenant)
     name, reason = choose(artifacts.manifest(found.digest), runtime)
     return deployments.deploy(
