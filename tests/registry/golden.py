@@ -16,9 +16,11 @@ from tests.registry.small_models import (
     CLASSIFIERS,
     DECODERS,
     ENCODERS,
+    TAGGERS,
     classifier_folder,
     decoder_folder,
     encoder_folder,
+    tagger_folder,
 )
 
 FILE = Path(__file__).with_name("golden.json")
@@ -34,6 +36,7 @@ def main() -> None:
         AutoModel,
         AutoModelForCausalLM,
         AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
     )
 
     found: dict[str, Any] = {}
@@ -60,6 +63,11 @@ def main() -> None:
                 if name == "cross-encoder" and family == "bert":
                     given["token_type_ids"] = torch.tensor(TYPES)
                 found[f"{family}-{name}"] = scorer(**given).logits.tolist()
+        for family in TAGGERS:
+            folder = tagger_folder(Path(place, f"{family}-tagger"), family, "O", "B-P", "I-P")
+            tagger = AutoModelForTokenClassification.from_pretrained(folder, dtype=torch.float32)
+            given = {"input_ids": torch.tensor(IDS), "attention_mask": torch.tensor(MASK)}
+            found[f"{family}-tagger"] = tagger.eval()(**given).logits.tolist()
     FILE.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -361,6 +361,45 @@ def classifier_folder(folder: Path, family: str, *labels: str, **settings: Any) 
     return folder
 
 
+TAGGERS = {
+    "bert": "BertForTokenClassification",
+    "roberta": "RobertaForTokenClassification",
+    "distilbert": "DistilBertForTokenClassification",
+}
+
+
+def tagger_folder(folder: Path, family: str, *labels: str, **settings: Any) -> Path:
+    """As transformers saves a …ForTokenClassification."""
+    folder.mkdir()
+    config = encoder_config(family) | {"architectures": [TAGGERS[family]]}
+    config |= {"id2label": {str(at): label for at, label in enumerate(labels)}} | settings
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(json.dumps(word_tokenizer(WORDS)))
+    shapes: dict[str, tuple[int, ...]] = {
+        "classifier.weight": (len(labels), _WIDTH),
+        "classifier.bias": (len(labels),),
+    }
+    encoder = {f"{family}.{name}": values for name, values in encoder_weights(family).items()}
+    weights = encoder | {name: 3 * values for name, values in random_weights(shapes, 6).items()}
+    write_safetensors(folder / "model.safetensors", weights)
+    return folder
+
+
+def token_head(folder: Path, *labels: str, rank: int = 2) -> Weights:
+    """Lays a head for tokens on the sentence encoder of a folder, with an addition to one of its
+    weights."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "head.0.weight": (len(labels), _WIDTH),
+        "head.0.bias": (len(labels),),
+        "adapter.1.up.down": (rank, _WIDTH),
+        "adapter.1.up.up": (_INNER, rank),
+    }
+    weights = {name: 5 * values for name, values in random_weights(shapes, 8).items()}
+    write_safetensors(folder / "head.safetensors", weights)
+    (folder / "head.json").write_text(json.dumps({"task": "tag", "labels": list(labels)}))
+    return weights
+
+
 def head(folder: Path, *labels: str, **settings: Any) -> Weights:
     """Lays a head of two layers, 24 → 6 → labels, on the sentence encoder of a folder."""
     shapes: dict[str, tuple[int, ...]] = {

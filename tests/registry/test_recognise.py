@@ -104,9 +104,9 @@ def test_what_is_not_taken_comes_with_advice(tmp_path: Path, content: bytes, adv
 def test_other_architectures_are_named(tmp_path: Path) -> None:
     folder = small_models.encoder_folder(tmp_path / "folder", "bert")
     (folder / "config.json").write_text(
-        json.dumps({"architectures": ["BertForTokenClassification"], "model_type": "bert"})
+        json.dumps({"architectures": ["BertForQuestionAnswering"], "model_type": "bert"})
     )
-    with pytest.raises(ArtifactRefused, match="BertForTokenClassification"):
+    with pytest.raises(ArtifactRefused, match="BertForQuestionAnswering"):
         recognise(folder)
     (folder / "config.json").write_text("[" * 100_000)
     with pytest.raises(ArtifactRefused, match="damaged"):

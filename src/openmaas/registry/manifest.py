@@ -14,6 +14,7 @@ Format = Literal[
     "openvino-ir",
     "openvino-encoder",
     "openvino-classifier",
+    "openvino-tagger",
     "openvino-llm",
     "gguf",
     "ctranslate2",
@@ -23,6 +24,7 @@ Format = Literal[
 ]
 """``openvino-ir``: an ordinary network; ``openvino-encoder``: tokens → one unit vector;
 ``openvino-classifier``: tokens → a logit for each label;
+``openvino-tagger``: tokens → a logit for each token and label;
 ``openvino-llm``: a language model as IR; ``gguf``: one for llama.cpp, ``model.gguf``;
 ``ctranslate2``: a translator for CTranslate2, with its tokenizer and ``translator.json``;
 ``openvino-translator``: one as two IRs, ``encoder.xml`` and ``decoder.xml``, greedy;

@@ -23,7 +23,9 @@ Kind = Literal[
     "keras",
     "sentence_encoder",
     "text_classifier",
+    "token_classifier",
     "onnx_classifier",
+    "onnx_token_classifier",
     "keras_classifier",
     "keras_tabular",
     "keras_seq2seq",
@@ -38,6 +40,7 @@ MAX_JSON = 4 << 20
 MAX_TOKENIZER = 64 << 20  # of a quarter of a million pieces, as XLM-RoBERTa has: 17 MB
 MAX_ONNX_FIELDS = 100_000
 CLASSIFIER = "ForSequenceClassification"
+TAGGER = "ForTokenClassification"
 ENCODERS = ("bert", "roberta", "distilbert", "xlm-roberta")  # config.json's model_type
 TRANSLATORS = ("marian", "m2m_100", "t5")  # NLLB's model_type is m2m_100
 
@@ -112,8 +115,9 @@ def _folder(folder: Path) -> Recognised:
             return Recognised("openvino_ir", folder)
         if any(path.suffix == ".safetensors" for path in files):
             return Recognised(_transformer(folder), folder)
-        if _onnx_classifier(folder, files):
-            return Recognised("onnx_classifier", folder)
+        onnx = _onnx_classifier(folder, files)
+        if onnx is not None:
+            return Recognised(onnx, folder)
         if _lone(files, ".keras") and (folder / "tokenizer.json").is_file():
             return Recognised("keras_classifier", folder)
     if any(path.suffix == ".spm" for path in files) and any(map(_is_marian, files)):
@@ -134,14 +138,14 @@ def _folder(folder: Path) -> Recognised:
     )
 
 
-def _onnx_classifier(folder: Path, files: list[Path]) -> bool:
-    """Whether a lone ONNX file has a classifier's settings and tokenizer beside it."""
+def _onnx_classifier(folder: Path, files: list[Path]) -> Kind | None:
+    """What a lone ONNX file is by a classifier's settings and tokenizer beside it."""
     _, architectures = _architectures(folder)
-    return (
-        _lone(files, ".onnx")
-        and (folder / "tokenizer.json").is_file()
-        and any(name.endswith(CLASSIFIER) for name in architectures)
-    )
+    if not _lone(files, ".onnx") or not (folder / "tokenizer.json").is_file():
+        return None
+    if any(name.endswith(TAGGER) for name in architectures):
+        return "onnx_token_classifier"
+    return "onnx_classifier" if any(name.endswith(CLASSIFIER) for name in architectures) else None
 
 
 def _lone(files: list[Path], suffix: str) -> bool:
@@ -164,18 +168,28 @@ def _transformer(folder: Path) -> Kind:
         return "decoder"
     bare = all(name.endswith("Model") for name in architectures)  # no classifier on top
     if family in ENCODERS and (bare or (folder / "modules.json").is_file()):
-        head = (folder / "head.json").is_file()
-        return "text_classifier" if head else "sentence_encoder"
+        return _headed(folder)
     if family in ENCODERS and any(name.endswith(CLASSIFIER) for name in architectures):
         return "text_classifier"
+    if family in ENCODERS and any(name.endswith(TAGGER) for name in architectures):
+        return "token_classifier"
     if family in TRANSLATORS and not any(name.endswith("EncoderModel") for name in architectures):
         return "translator"
     raise ArtifactRefused(
         f"{folder.name} is a {' or '.join(architectures) or 'model of no named architecture'}; "
         "read here are decoder language models (…ForCausalLM), of the BERT family sentence "
-        f"encoders and classifiers (…{CLASSIFIER}), and translators (Marian, M2M100, NLLB, T5). "
-        "Export others to ONNX."
+        f"encoders and classifiers (…{CLASSIFIER}, …{TAGGER}), and translators (Marian, "
+        "M2M100, NLLB, T5). Export others to ONNX."
     )
+
+
+def _headed(folder: Path) -> Kind:
+    """A sentence encoder, or what the head beside it makes of it."""
+    if not (folder / "head.json").is_file():
+        return "sentence_encoder"
+    head = read_json(folder / "head.json")
+    tags = isinstance(head, dict) and head.get("task") == "tag"
+    return "token_classifier" if tags else "text_classifier"
 
 
 def _file(path: Path) -> Kind:

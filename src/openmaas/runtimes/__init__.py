@@ -20,6 +20,7 @@ NAMES = (
     "openvino_tabular",
     "openvino_embeddings",
     "openvino_classifier",
+    "openvino_tagger",
     "openvino_translation",
     "openvino_seq2seq",
     "ctranslate2_translation",

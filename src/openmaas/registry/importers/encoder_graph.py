@@ -17,9 +17,19 @@ from openmaas.registry.importers.encoder_weights import Encoder
 def build(encoder: Encoder) -> tuple[list[Any], Any]:
     """The graph's inputs and one vector a text.
 
+    Inputs as ``states``. Vectors: float32 [batch, width], the mean or the first of the last hidden
+    states, as ``encoder.pooling`` says.
+    """
+    inputs, hidden, ragged = states(encoder)
+    return inputs, _pool(ragged.unpack(hidden), inputs[1], encoder.pooling)
+
+
+def states(encoder: Encoder) -> tuple[list[Any], Any, Ragged]:
+    """The graph's inputs, the last hidden state of each real token, [1, tokens of all texts,
+    width] in float32, and what lays them out in texts again.
+
     Inputs ``input_ids``, ``attention_mask`` and, where the model has more than one token type,
-    ``token_type_ids``: int64 [batch, tokens]. Vectors: float32 [batch, width], the mean or the
-    first of the last hidden states, as ``encoder.pooling`` says.
+    ``token_type_ids``: int64 [batch, tokens].
     """
     ids, mask, types = (
         ops.parameter([-1, -1], np.int64, name=name)
@@ -36,13 +46,13 @@ def build(encoder: Encoder) -> tuple[list[Any], Any]:
         hidden = _add(hidden, _rows(encoder.types, types))
     elif encoder.types is not None:
         hidden = _add(hidden, ops.constant(encoder.types))
-    ragged = _Ragged(mask)
+    ragged = Ragged(mask)
     hidden = _norm(ragged.pack(hidden), encoder.embedding_norm, encoder.epsilon)
     allowed = ops.unsqueeze(ops.unsqueeze(_floats(mask), _ints(1)), _ints(1))  # [B, 1, 1, T]
     bias = ops.multiply(ops.subtract(_float(1.0), allowed), _float(-1e9))
     for layer in encoder.layers:
         hidden = _layer(hidden, bias, layer, encoder, ragged)
-    return inputs, _pool(ragged.unpack(hidden), mask, encoder.pooling)
+    return inputs, hidden, ragged
 
 
 def unit(vectors: Any) -> Any:
@@ -57,7 +67,7 @@ def activate(inputs: Any, name: str) -> Any:
     return ops.gelu(inputs, "tanh" if name == "gelu_tanh" else "erf")
 
 
-class _Ragged:
+class Ragged:
     """Real tokens alone, in one row, wherever a token does not see another: padding then costs
     nothing but in attention itself (Zhai et al. 2023, ByteTransformer, section III.D)."""
 
@@ -81,7 +91,7 @@ class _Ragged:
         return ops.gather(ops.squeeze(packed, _ints(0)), self._place, _int(0))
 
 
-def _layer(hidden: Any, bias: Any, layer: dict[str, Any], encoder: Encoder, ragged: _Ragged) -> Any:
+def _layer(hidden: Any, bias: Any, layer: dict[str, Any], encoder: Encoder, ragged: Ragged) -> Any:
     query, key, value = (
         _heads(ragged.unpack(dense(hidden, layer[name])), encoder)
         for name in ("query", "key", "value")

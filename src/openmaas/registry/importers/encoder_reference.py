@@ -60,11 +60,20 @@ def unit(vectors: Array) -> Array:
 def pooled(encoder: Encoder, ids: Ids, mask: Ids, types: Ids) -> Array:
     """Vectors [batch, width] of token ids [batch, tokens]; a family without, or with one token
     type, ignores ``types``."""
+    hidden = states(encoder, ids, mask, types)
+    if encoder.pooling == "cls":
+        return hidden[:, 0]
+    vectors: Array = (hidden * mask[..., None]).sum(1) / np.maximum(mask.sum(1), 1)[:, None]
+    return vectors
+
+
+def states(encoder: Encoder, ids: Ids, mask: Ids, types: Ids) -> Array:
+    """The last hidden states [batch, tokens, width] of token ids [batch, tokens]."""
     if encoder.first_position:
         places = np.cumsum(mask, axis=1) * mask + encoder.first_position - 1
     else:
         places = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
-    hidden = encoder.words[ids] + encoder.positions[places]
+    hidden: Array = encoder.words[ids] + encoder.positions[places]
     if encoder.types is not None:
         hidden = hidden + encoder.types[types if len(encoder.types) > 1 else 0]
     hidden = _norm(hidden, encoder.embedding_norm, encoder.epsilon)
@@ -75,10 +84,7 @@ def pooled(encoder: Encoder, ids: Ids, mask: Ids, types: Ids) -> Array:
         )
         inner = activate(dense(hidden, layer["up"]), encoder.activation)
         hidden = _norm(hidden + dense(inner, layer["down"]), layer["output_norm"], encoder.epsilon)
-    if encoder.pooling == "cls":
-        return hidden[:, 0]
-    vectors: Array = (hidden * mask[..., None]).sum(1) / np.maximum(mask.sum(1), 1)[:, None]
-    return vectors
+    return hidden
 
 
 def _attention(hidden: Array, mask: Ids, layer: dict[str, Any], heads: int) -> Array:
