@@ -44,15 +44,28 @@ from openmaas.gateway import (
 )
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.inside import Inside
+from openmaas.gateway.privacy import erasing, held, policy
+from openmaas.gateway.privacy.at_work import AtWork
 from openmaas.gateway.protocol import Protocol, close_late
-from openmaas.gateway.server import Server, Service
+from openmaas.gateway.server import Server
+from openmaas.placement import sandbox
 from openmaas.placement.local import LocalPlacement
+from openmaas.privacy.eraser import Eraser
+from openmaas.privacy.erasing import Erasing
+from openmaas.privacy.erasures import Erasures
+from openmaas.privacy.export import Exports
+from openmaas.privacy.halting import Halting
+from openmaas.privacy.report import Reports
+from openmaas.privacy.retained import RetainedExchanges
+from openmaas.privacy.retention import Retention
+from openmaas.privacy.signing import Signer
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import Deployments
 from openmaas.registry.records import Records
 from openmaas.serving.admission import Admission
 from openmaas.serving.fleet import Fleet, deploy
 from openmaas.serving.pipeline import Pipeline
+from openmaas.serving.redacting.redactor import Redactor
 from openmaas.serving.residency import SHARE, Residency, machine_memory
 from openmaas.telemetry import Telemetry, configure_logging
 from openmaas.tenancy.access import Access
@@ -89,8 +102,8 @@ class Store:
     tenants: Tenants
     keys: Keys
     prices: Prices
-
     keyring: Keyring
+
 
 def open_store(settings: Settings) -> Store:
     """Opens (or makes) the data folder. Raises what the database raises if it cannot."""
@@ -103,8 +116,37 @@ def open_store(settings: Settings) -> Store:
         tenants=Tenants(database),
         keys=Keys(database),
         prices=Prices(database),
-    )
         keyring=Keyring(database, open_master(settings)),
+    )
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What tells of, exports and erases what is held of tenants."""
+
+    retained: RetainedExchanges
+    erasures: Erasures
+    erasing: Erasing
+    halting: Halting
+    reports: Reports
+    exports: Exports
+    signer: Signer
+
+
+def open_privacy(settings: Settings, store: Store) -> Privacy:
+    """For commands and the server."""
+    data, database, keyring = settings.data_path, store.database, store.keyring
+    retained = RetainedExchanges(database, keyring, data)
+    erasures = Erasures(database)
+    return Privacy(
+        retained=retained,
+        erasures=erasures,
+        erasing=Erasing(database, keyring, store.artifacts, data),
+        halting=Halting(database),
+        reports=Reports(database, data, retained, erasures),
+        exports=Exports(database, keyring, store.artifacts, data, retained),
+        signer=Signer(keyring),
+    )
 
 
 def build_server(settings: Settings, store: Store) -> Server:
@@ -134,24 +176,34 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += explain.endpoints()
     table += deployments.endpoints(store.records, store.artifacts)
     table += tenants.endpoints(store.tenants, store.keys)
+    table += policy.endpoints(store.tenants, store.keys)
     table += usage.endpoints(store.database, store.prices, meters, settings.currency)
     table += trains
     access = Access(store.database, settings.admin_key, changed=store.prices.load)
     admission = Admission(ledger, meters, store.prices, metered=settings.tenancy)
-    pipeline = Pipeline(fleet, settings.limits)
+    redactor = Redactor(telemetry.redacted)
+    pipeline = Pipeline(fleet, settings.limits, redactor)
     inside = Inside(
         table, access=access, admission=admission, pipeline=pipeline, limits=settings.limits
     )
     asked, service = _batches(settings, store, inside)
     table += asked
-    return Server(
+    held_of = open_privacy(settings, store)
+    retention = Retention(held_of.retained)
+    work = AtWork(fleet, service, *services, lambda tenant: server.let_go(tenant))
+    eraser = Eraser(held_of.erasures, held_of.erasing, held_of.halting, work)
+    table += held.endpoints(held_of.retained, held_of.reports, held_of.exports)
+    table += erasing.endpoints(held_of.erasures, eraser, held_of.signer)
+    server = Server(
         table,
         access=access,
         admission=admission,
         pipeline=pipeline,
         limits=settings.limits,
-        services=[service, *services],
+        services=[retention, redactor, service, *services, eraser],
+        retention=retention,
     )
+    return server
 
 
 def _batches(
@@ -167,7 +219,7 @@ def _batches(
 
 def _training(
     settings: Settings, store: Store, ledger: Ledger, meters: Meters
-) -> tuple[list[Endpoint], list[Service]]:
+) -> tuple[list[Endpoint], tuple[Reader, Supervisor, Sessions]]:
     """What trains: its endpoints, and what works beside them."""
     data, database, limits = settings.data_path, store.database, settings.limits
     threads = settings.training_threads or os.cpu_count() or 1
@@ -211,7 +263,7 @@ def _training(
     table += training.endpoints(jobs, supervisor, publisher, uploads)
     table += sessions.endpoints(opened)
     table += explain_model.endpoints(sets, publisher, jobs, SessionRecords(database))
-    return table, [reader, supervisor, opened]
+    return table, (reader, supervisor, opened)
 
 
 def memory_budget(settings: Settings) -> int:
@@ -226,9 +278,17 @@ def serve(settings: Settings, store: Store, listening: Callable[[str], None]) ->
         listening: called with the base URL once the port is bound.
 
     Raises:
-        ConfigurationError: the address cannot be bound.
+        ConfigurationError: the address cannot be bound, or the sandbox that is required cannot be
+            had.
     """
     configure_logging(settings.log_level)
+    sandbox.keep_no_core()  # whoever dies here holds prompts
+    missing = sandbox.lacking(sandbox.available()) if settings.sandbox == "required" else []
+    if missing:
+        raise ConfigurationError(
+            f"the sandbox is required, and this machine has no {', '.join(missing)}; see "
+            "`openmaas doctor`"
+        )
     bound = _bind(settings.host, settings.port)
     server = build_server(settings, store)
     config = uvicorn.Config(

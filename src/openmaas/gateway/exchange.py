@@ -24,6 +24,7 @@ from openmaas.errors import (
     InvalidRequest,
     OpenMaaSError,
     PayloadTooLarge,
+    PersonalData,
     UnsupportedMedia,
 )
 from openmaas.gateway import errors as wire_errors
@@ -31,14 +32,16 @@ from openmaas.gateway import errors as wire_errors
 if TYPE_CHECKING:
     from openmaas.config import Limits
     from openmaas.gateway.endpoint import Wire
+    from openmaas.gateway.privacy.tap import Tap
     from openmaas.inference import Event
     from openmaas.serving.admission import Ticket
     from openmaas.serving.call import Call
     from openmaas.serving.pipeline import Pipeline
     from openmaas.tenancy.access import Caller
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
 
 JSON = b"application/json"
@@ -66,6 +69,8 @@ class Exchange:
         self.status = 0
         self._last_sent = time.monotonic()
         self._ticket: Ticket | None = None
+        self._tap: Tap | None = None
+        self._unheard: Send = send
         self._body: bytes | None = None  # read before
         # set by the server before a handler runs
         self.caller: Caller
@@ -90,6 +95,15 @@ class Exchange:
     def ticket(self, ticket: Ticket) -> None:
         self._ticket = ticket
 
+    def listen(self, tap: Tap) -> None:
+        """What is read and sent from now on is overheard."""
+        self._tap, self._unheard, self.send = tap, self.send, tap.over(self.send)
+
+    def unlisten(self) -> None:
+        """What is sent from now on is not: it was when it was made."""
+        if self._tap is not None:
+            self._tap, self.send = None, self._unheard
+
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name."""
         value = self.headers.get(name)
@@ -108,6 +122,8 @@ class Exchange:
         other.caller, other.pipeline, other.limits = self.caller, self.pipeline, self.limits
         other._ticket, self._ticket = self._ticket, None
         other._body = body
+        if self._tap is not None:
+            other.listen(self._tap)
         return other
 
     async def body(self) -> bytes:
@@ -122,7 +138,10 @@ class Exchange:
         limit = self.limits.body_bytes
         raw = b"".join([part async for part in self._parts(limit)])
         encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
-        return raw if encoding == b"identity" else _inflate(raw, encoding, limit)
+        plain = raw if encoding == b"identity" else _inflate(raw, encoding, limit)
+        if self._tap is not None:
+            self._tap.sent(plain)
+        return plain
 
     async def slices(self, size: int, limit: int | None = None) -> AsyncIterator[bytes]:
         """The body as it arrives, in slices of about ``size`` bytes; a compressed one in one.
@@ -221,7 +240,9 @@ class Exchange:
     async def fail(self, error: OpenMaaSError) -> None:
         """Sends an error in the caller's wire format; in a stream that has begun, as its end."""
         if self._ticket is not None:
-            await self._ticket.settle(error.code)
+            # What was sent of an answer before personal data turned up in it was answered.
+            refused = self.started and isinstance(error, PersonalData)
+            await self._ticket.settle("cut" if refused else error.code)
         payload = wire_errors.body(error, self.wire)
         if self.started:
             end = DONE if self.wire == "openai" else b""
@@ -240,6 +261,7 @@ class Exchange:
                 (b"content-type", b"text/event-stream; charset=utf-8"),
                 (b"cache-control", b"no-cache"),
             ],
+            whole=False,
         )
 
     async def send_events(self, data: bytes) -> None:
@@ -263,8 +285,12 @@ class Exchange:
         if self._ticket is not None:
             with contextlib.suppress(OpenMaaSError):
                 await self._ticket.settle("cut" if self.started else Abandoned.code)
+        if self._tap is not None:
+            self._tap.end()
 
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _start(
+        self, status: int, headers: list[tuple[bytes, bytes]], *, whole: bool = True
+    ) -> None:
         self.started = True
         self.status = status
         headers.append((b"x-request-id", self.request_id.encode()))
@@ -273,6 +299,8 @@ class Exchange:
             answered_by = self._ticket.answered_by
             if answered_by:
                 headers.append((b"x-openmaas-model", answered_by.encode()))
+            if self._ticket.redaction is not None:
+                headers += wire_errors.redacted_headers(self._ticket.redaction, whole=whole)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     # --- following a call ----------------------------------------------------------------

@@ -26,6 +26,9 @@ from openmaas.errors import (
 from openmaas.gateway.endpoint import Endpoint, Wire
 from openmaas.gateway.exchange import Exchange, Receive, Send
 from openmaas.gateway.idempotency import HEADER, Recordings
+from openmaas.gateway.privacy.present import Present
+from openmaas.gateway.privacy.tap import Tap, kept
+from openmaas.privacy.retention import Retention
 from openmaas.serving.admission import Admission
 from openmaas.serving.fairness import PRIORITIES, Priority
 from openmaas.serving.pipeline import Pipeline
@@ -47,6 +50,7 @@ class Server:
 
     Args:
         services: started in this order after what serves requests, and stopped before it.
+        retention: takes what tenants have kept of their requests.
     """
 
     def __init__(
@@ -58,8 +62,11 @@ class Server:
         pipeline: Pipeline,
         limits: Limits,
         services: Sequence[Service] = (),
+        retention: Retention | None = None,
     ) -> None:
         self.endpoints = endpoints
+        self._retention = retention
+        self._present = Present()
         self._access = access
         self._admission = admission
         self._pipeline = pipeline
@@ -79,7 +86,14 @@ class Server:
         exchange = Exchange(scope, receive, send, request_id())
         exchange.pipeline = self._pipeline
         exchange.limits = self._limits
-        await answer(exchange, self._handle(exchange, scope))
+        try:
+            await answer(exchange, self._handle(exchange, scope))
+        finally:
+            self._present.leave()
+
+    def let_go(self, tenant: str) -> int:
+        """Ends a tenant's requests and forgets its answers; how many have not ended yet."""
+        return self._present.end(tenant) + self._recordings.forget(tenant)
 
     async def _handle(self, exchange: Exchange, scope: MutableMapping[str, Any]) -> None:
         endpoint = self._route(exchange, scope)
@@ -90,16 +104,21 @@ class Server:
             secret = _secret(exchange)
             caller = self._access.known(secret) if self._admission.metered else LOCAL
             exchange.caller = allowed(caller or await self._caller(secret), endpoint)
+            self._present.enter(exchange.caller)
         if endpoint.task is not None:
             admission, caller = self._admission, exchange.caller
             ticket = admission.known(caller, exchange.request_id, endpoint.task)
             if ticket is None:
                 ticket = await admission.open(caller, exchange.request_id, endpoint.task)
             exchange.ticket = ticket
+            if self._retention is not None and kept(exchange.caller):
+                tap = Tap(caller, exchange.request_id, scope["path"], self._retention.add)
+                exchange.listen(tap)
             priority = exchange.header(b"x-openmaas-priority")
             if priority is not None:
                 ticket.priority = _priority(priority)
             ticket.sticky = exchange.header(b"x-openmaas-sticky-key")
+            ticket.conversation = exchange.header(b"x-openmaas-conversation")
             key = exchange.header(HEADER)
             if key is not None:
                 await self._recordings.answer(exchange, key, endpoint.handler, answer)
