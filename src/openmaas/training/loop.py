@@ -175,10 +175,14 @@ class Loop:
         began = time.monotonic()
         self._engine.run(first, count)
         metrics = self._engine.metrics()
+        self._check(metrics["loss"], (self._step + 1, self._step + count))
+        self._made(count, began, metrics)
+
+    def _made(self, count: int, began: float, metrics: Metrics) -> None:
+        """So many steps are done: they are told of, and kept where it is time for that."""
         if self._warm:
             self._per_step = (time.monotonic() - began) / count
         self._warm = True  # the first call compiled, which says nothing of the next
-        self._check(metrics["loss"], (self._step + 1, self._step + count))
         self._step += count
         now = time.monotonic()
         if now - self._said >= STEP_SECONDS and self._step < self._steps:

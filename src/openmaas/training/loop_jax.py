@@ -62,13 +62,17 @@ class JaxEngine:
         self._programs: dict[Any, Future[Any]] = {}
         # XLA compiles without Python's lock: all shapes at once, where there are cores for it.
         self._pool = ThreadPoolExecutor(2)
-        whole, rest = divmod(rows.size, batch)
-        if whole:
-            self._trainer(room(rows, batch), batch)
-        if rest:
-            self._trainer(rest, rest)
+        self._compile(rows)
         for one in later:
             self._evaluator(one)
+
+    def _compile(self, rows: Rows) -> None:
+        """Begins to compile what trains."""
+        whole, rest = divmod(rows.size, self._batch)
+        if whole:
+            self._trainer(room(rows, self._batch), self._batch)
+        if rest:
+            self._trainer(rest, rest)
 
     # --- training ----------------------------------------------------------------------------
 

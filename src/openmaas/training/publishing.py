@@ -54,6 +54,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metrics: dict[str, float | None] = {}  # of the held-out rows
     confusion: dict[str, Any] | None = None  # labels, and rows of true × predicted counts
     history: Sequence[dict[str, Any]] = ()  # metrics of each epoch
+    privacy: dict[str, Any] | None = None  # differential_privacy.guarantee.Guarantee; None: none
     description: str = ""
     created: int = 0
 

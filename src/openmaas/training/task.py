@@ -55,6 +55,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, int]  # of each split
     seconds: float  # in the loop, over all runs of the job
     libraries: dict[str, str]  # name → version
+    privacy: dict[str, Any] | None = None  # differential_privacy.guarantee.Guarantee
 
 
 class Failure(msgspec.Struct, frozen=True):

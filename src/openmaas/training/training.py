@@ -63,10 +63,11 @@ def train(given: Task, folder: Path, control: Any) -> Result:
     prepared = chosen.prepare()
     control.pause()
     fit = fitting.filled(given.spec.fit, chosen.own_fit)
-    model, engine = _engine(chosen, prepared, fit)
+    private = _private(given.spec, fit, prepared, chosen, folder)
+    model, engine = _engine(chosen, prepared, fit, private)
     # What draws the curve is read while networks are compiled.
     threading.Thread(target=frameworks.matplotlib, daemon=True).start()
-    fitted = _fit(engine, prepared, _plan(given.spec, fit, folder), control)
+    fitted = _fit(engine, prepared, _plan(given.spec, fit, folder), control, private)
     engine.finish()
     control.pause()
     metrics, confusion, shown, outputs = _judge(chosen, model, engine, prepared)
@@ -85,7 +86,17 @@ def train(given: Task, folder: Path, control: Any) -> Result:
         rows=dict(chosen.asked.data.description.splits),
         seconds=round(fitted.seconds, 3),
         libraries=frameworks.versions(fit.backend),
+        privacy=None if private is None else msgspec.to_builtins(private.guarantee()),
     )
+
+
+def _private(spec: JobSpec, fit: Fit, prepared: Prepared, chosen: Recipe, folder: Path) -> Any:
+    """A private run; None: it is none. Only now: what counts its cost takes a second to import."""
+    if spec.privacy is None:
+        return None
+    from openmaas.training.differential_privacy.private import Private
+
+    return Private(spec.privacy, fit, prepared, chosen, folder)
 
 
 def _asked(given: Task, folder: Path, control: Any) -> Asked:
@@ -105,6 +116,7 @@ def _asked(given: Task, folder: Path, control: Any) -> Asked:
         pause=control.pause,
         say=control.tell,
         threads=given.threads,
+        private=spec.privacy is not None,
     )
 
 
@@ -116,7 +128,7 @@ def _own_copy(path: Path, folder: Path) -> Path:
     return copy
 
 
-def _engine(chosen: Recipe, prepared: Prepared, fit: Fit) -> tuple[Any, Any]:
+def _engine(chosen: Recipe, prepared: Prepared, fit: Fit, private: Any) -> tuple[Any, Any]:
     """The network, compiled, and what trains it."""
     batch = min(fit.batch_size or 32, prepared.train.size)
     try:
@@ -124,10 +136,12 @@ def _engine(chosen: Recipe, prepared: Prepared, fit: Fit) -> tuple[Any, Any]:
         chosen.compile(model, fit, -(-prepared.train.size // batch))
         if chosen.keeps_outputs:
             _bound_answers(model, prepared)
+        later = [one for one in (prepared.validation, prepared.test) if one is not None]
+        if private is not None:
+            return model, private.engine(model, later, chosen.keeps_outputs)
         if fit.backend == "jax":
             from openmaas.training.loop_jax import JaxEngine
 
-            later = [one for one in (prepared.validation, prepared.test) if one is not None]
             return model, JaxEngine(model, prepared.train, batch, later, chosen.keeps_outputs)
         from openmaas.training.loop_keras import KerasEngine
 
@@ -164,8 +178,13 @@ def _plan(spec: JobSpec, fit: Fit, folder: Path) -> Plan:
     )
 
 
-def _fit(engine: Any, prepared: Prepared, plan: Plan, control: Control) -> Fitted:
+def _fit(
+    engine: Any, prepared: Prepared, plan: Plan, control: Control, private: Any
+) -> Fitted:
     plan = msgspec.structs.replace(plan, batch=min(plan.batch, prepared.train.size))
+    if private is not None:
+        found: Fitted = private.fit(engine, plan, control)
+        return found
     try:
         return loop.Loop(engine, prepared.train, prepared.validation, plan, control).run()
     except loop.Diverged as error:

@@ -169,6 +169,7 @@ class Workshop:
             if confusion is None
             else {"labels": confusion.labels, "matrix": confusion.rows},
             history=thinned(result.history),
+            privacy=result.privacy,
             description=spec.description,
         )
         return Made(result.kind, folder / EXPORT, card, curve)

@@ -10,7 +10,7 @@ that writes the next piece.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import msgspec
@@ -50,6 +50,9 @@ class Seq2Seq(Recipe):
         batch_size=64,
         callbacks=[ReduceOnPlateau(patience=1), EarlyStopping(patience=3)],
     )
+    looked_at: ClassVar[list[str]] = [
+        "the pieces of words of both tokenizers, which are made from the training rows"
+    ]
     keeps_outputs = False  # a score of each piece of the vocabulary at each place: too much
     architecture: str
 
@@ -79,7 +82,8 @@ class Seq2Seq(Recipe):
         before[:, 1:] = answers[:, :-1]
         before[answers == pieces.PADDING] = pieces.PADDING
         prepared = splits(asked.data, [read, before], answers, None)
-        self._counts = np.bincount(answers[rows].ravel(), minlength=self.vocabularies()[1])
+        counted = answers[rows[:0] if asked.private else rows]
+        self._counts = np.bincount(counted.ravel(), minlength=self.vocabularies()[1])
         self.own_fit = with_validation(self.own_fit, prepared)
         return prepared
 

@@ -1,0 +1,100 @@
+"""What a private version promises, for its card, and the file that says how far it is spent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from openmaas.registry.artifacts import disk_errors
+
+LEDGER = "privacy.json"  # in a job's folder
+
+UNIT = "one row of the training split: it is there, or it is not"
+UNIT_NOTE = (
+    "Rows of one person count separately: k of them are protected by k·ε at most, and a larger δ."
+)
+HELD_OUT = (
+    "validation and test rows: their metrics, and what is decided by them (when to stop, which "
+    "epoch to keep, the learning rate), tell of them"
+)
+ALWAYS = (
+    HELD_OUT,
+    "how many rows there are, the names of columns and labels, and the data set's fingerprint",
+    "settings that were chosen by looking at the same rows",
+    "how long steps take",
+)
+SEEDED = "the noise, from who knows the seed or can guess it: it is pseudorandom"
+
+
+class Spent(Struct, frozen=True, kw_only=True):
+    """What a run is, and how far it is; written before steps are made."""
+
+    rate: float
+    noise_multiplier: float
+    delta: float
+    steps: int  # that were begun
+
+
+class Guarantee(Struct, frozen=True, kw_only=True):
+    """(ε, δ)-differential privacy of the rows that a version was trained on."""
+
+    epsilon: float  # of the steps that were taken
+    delta: float
+    unit: str = UNIT
+    unit_note: str = UNIT_NOTE
+    sampling: str = "Poisson"  # each step takes each row by chance, independently
+    sampling_rate: float
+    batch_size: int  # rows of a step, on average
+    noise_multiplier: float  # the noise's standard deviation ÷ max_grad_norm
+    max_grad_norm: float  # of each row's gradient, over all weights together
+    steps: int
+    planned_steps: int
+    noise: str  # cryptographic or pseudorandom
+    accountant: str
+    event: dict[str, Any]  # what was composed, as dp-accounting has it
+    not_covered: list[str]
+
+
+def not_covered(noise: str, recipes_own: list[str]) -> list[str]:
+    """
+    Args:
+        recipes_own: what the recipe makes of the rows before it trains.
+    """
+    return [*recipes_own, *ALWAYS, *([SEEDED] if noise == "pseudorandom" else [])]
+
+
+def write(folder: Path, spent: Spent) -> None:
+    """Durable when it returns.
+
+    Raises:
+        StorageFull
+    """
+    path = folder / LEDGER
+    scratch = path.with_suffix(".new")
+    with disk_errors():
+        with open(scratch, "wb") as file:
+            file.write(msgspec.json.encode(spent))
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def read(folder: Path) -> Spent | None:
+    """None: no step was begun.
+
+    Raises:
+        msgspec.DecodeError: the file is damaged.
+    """
+    try:
+        return msgspec.json.decode((folder / LEDGER).read_bytes(), type=Spent)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,142 @@
+"""Where the chance of private steps comes from: which rows a step takes, and its noise.
+
+Both are a function of a key and the step's number, so that a step that is made again after a crash
+is the very same one, and costs nothing more.
+
+``pseudorandom`` is JAX's Threefry (Salmon et al. 2011) keyed by the job's seed: who knows the seed
+can take the noise away. ``cryptographic`` is AES-256 in counter mode under a key of the system's
+random source, turned into normal numbers by Box and Muller (1958) in double precision; four of
+them are added and halved, so that the gaps between floating-point numbers tell no noise from
+another (Mironov 2012, https://doi.org/10.1145/2382196.2382264; Holohan and Braghin 2021,
+https://arxiv.org/abs/2107.10138).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from openmaas.registry.artifacts import disk_errors
+from openmaas.training.spec import Privacy
+
+KEY = "noise.key"  # in the folder of a job or session, while it lasts
+KEY_BYTES = 32
+ADDED = 4  # normal numbers that make one
+_ROWS, _NORMAL = 0, 1  # what a stream is for
+
+
+class Source(Protocol):
+    """A source of chance. Steps count from 0."""
+
+    def sample(self, step: int, rows: int, rate: float) -> NDArray[np.int64]:
+        """Numbers of the rows that a step takes, each with the probability ``rate``, rounded down
+        to what 32 bits tell."""
+
+    def normal(self, step: int, count: int) -> NDArray[np.float32] | None:
+        """Normal numbers of mean 0 and deviation 1; None: the step draws them itself, from
+        ``key``."""
+
+    @property
+    def key(self) -> jax.Array | None: ...
+
+
+class Pseudorandom:
+    def __init__(self, seed: int) -> None:
+        both = jax.random.split(jax.random.key(seed))
+        self._sampling, self._noise = both[_ROWS], both[_NORMAL]
+        self._bits = jax.jit(
+            lambda key, step, rows: jax.random.bits(jax.random.fold_in(key, step), (rows,)),
+            static_argnums=2,
+        )
+
+    @property
+    def key(self) -> jax.Array | None:
+        return self._noise
+
+    def sample(self, step: int, rows: int, rate: float) -> NDArray[np.int64]:
+        return _taken(np.asarray(self._bits(self._sampling, step, rows)), rate)
+
+    def normal(self, step: int, count: int) -> NDArray[np.float32] | None:
+        return None
+
+
+class Cryptographic:
+    """
+    Args:
+        key: of 32 bytes from the system's random source.
+    """
+
+    key = None
+
+    def __init__(self, key: bytes) -> None:
+        self._secret = algorithms.AES256(key)
+
+    def sample(self, step: int, rows: int, rate: float) -> NDArray[np.int64]:
+        return _taken(np.frombuffer(self._stream(_ROWS, step, 4 * rows), "<u4"), rate)
+
+    def normal(self, step: int, count: int) -> NDArray[np.float32] | None:
+        half = -(-count // 2)
+        bits = np.frombuffer(self._stream(_NORMAL, step, 16 * half * ADDED), "<u8")
+        # 53 bits each: in (0, 1] what the logarithm is taken of, in [0, 1) what the angle is.
+        uniform = (bits >> np.uint64(11)).astype(np.float64)
+        uniform *= 2.0**-53
+        size, angle = uniform[: half * ADDED], uniform[half * ADDED :]
+        size = np.sqrt(-2.0 * np.log(1.0 - size))
+        angle *= 2.0 * np.pi
+        both = np.concatenate([size * np.cos(angle), size * np.sin(angle)])
+        found = both.reshape(ADDED, 2 * half).sum(0)
+        found /= np.sqrt(ADDED)
+        return found[:count].astype(np.float32)
+
+    def _stream(self, use: int, step: int, size: int) -> bytes:
+        """Bytes that no other use or step has: the counter's upper half names them."""
+        start = bytes([use]) + step.to_bytes(7, "big") + bytes(8)
+        encryptor = Cipher(self._secret, modes.CTR(start)).encryptor()
+        return encryptor.update(bytes(size))
+
+
+def source(privacy: Privacy, seed: int, folder: Path) -> Source:
+    """Of a job or session, the same whenever it is taken up again.
+
+    Raises:
+        StorageFull
+    """
+    if privacy.noise == "pseudorandom":
+        return Pseudorandom(seed)
+    path = folder / KEY
+    if not path.exists():
+        scratch = path.with_suffix(".new")
+        with disk_errors(), open(scratch, "wb", opener=_private) as file:
+            file.write(os.urandom(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    return Cryptographic(path.read_bytes())
+
+
+def of_key(key: jax.Array, step: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
+    """A step's normal numbers from a key, within a compiled program."""
+    keys = jax.random.split(jax.random.fold_in(key, step), len(shapes))
+    return [jax.random.normal(one, shape) for one, shape in zip(keys, shapes, strict=True)]
+
+
+def of_numbers(numbers: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
+    """The same from numbers that were drawn before: flat, in order."""
+    sizes = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1].tolist()
+    parts = jnp.split(numbers, sizes)
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _taken(bits: NDArray[np.uint32], rate: float) -> NDArray[np.int64]:
+    return np.flatnonzero(bits.astype(np.uint64) < np.uint64(int(rate * 2.0**32)))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
