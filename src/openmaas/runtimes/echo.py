@@ -21,7 +21,7 @@ from openmaas.inference import ModelInfo, Sampling
 from openmaas.runtimes import echo_faults
 from openmaas.runtimes.base import Runtime, SampledToken, Step
 from openmaas.runtimes.echo_batch import EchoEmbeddings, EchoNetwork
-from openmaas.runtimes.echo_options import EchoOptions, read
+from openmaas.runtimes.echo_options import EchoOptions, note_prompt, read
 
 HONOURED = ["seed", "top_k", "logprobs", "top_logprobs", "echo_logprobs", "top_echo_logprobs"]
 HONOURED += ["tools", "ignore_eos"]
@@ -185,6 +185,7 @@ class Echo:
                 f"{self.info.context_tokens}",
                 param="max_tokens",
             )
+        note_prompt(self._options, b"".join(map(piece, prompt)))
         self._sequences[id] = _Sequence(prompt, sampling, echo, self._options)
 
     def cancel(self, id: int) -> None:

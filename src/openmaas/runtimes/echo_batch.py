@@ -24,7 +24,7 @@ from openmaas.inference import (
     Usage,
 )
 from openmaas.runtimes import echo_faults
-from openmaas.runtimes.echo_options import EchoOptions
+from openmaas.runtimes.echo_options import EchoOptions, note_prompt
 
 _FLOATS = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
 
@@ -87,6 +87,8 @@ class EchoEmbeddings(_Batch):
         for request in requests:
             assert isinstance(request, Embed)
             texts = [_bytes(text) for text in request.inputs]
+            for text in texts:
+                note_prompt(self._options, text)
             kinds.append(self._fault(b" ".join(texts).decode(errors="replace")))
             wide = request.dimensions or self._options.dimensions
             vectors = np.stack([self._vector(text, wide) for text in texts])
@@ -125,6 +127,7 @@ class EchoNetwork(_Batch):
         for request in requests:
             assert isinstance(request, Predict)
             words = b" ".join(t.data for t in request.inputs if t.datatype == "BYTES")
+            note_prompt(self._options, words)
             kinds.append(self._fault(words.decode(errors="replace")))
             wanted = [t for t in request.inputs if not request.outputs or t.name in request.outputs]
             outputs = [_spoiled(t) for t in wanted] if kinds[-1] == "nan" else wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,12 +22,24 @@ class EchoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tokens_per_second: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
     slots: _Positive = 1 << 20  # sequences that run at once
     token_log: str | None = None  # where every token is noted before it is delivered
+    prompt_log: str | None = None  # where every prompt and text is noted as it came
     answer_tokens: _Positive = 256  # after which an answer ends by itself
     context_tokens: Annotated[int, msgspec.Meta(ge=2, le=1 << 24)] = 32768
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 16  # of embed
     fault: Literal["crash", "segv", "hang", "oom", "nan", "slow"] | None = None
     fault_after: _Count = 0  # tokens of each sequence; of embed and predict: requests
     oom_mib: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0  # really taken by an ``oom``
+
+
+def note_prompt(options: EchoOptions, text: bytes) -> None:
+    """Writes down what a request's model was given, a JSON string a line, if that is asked for."""
+    if options.prompt_log is None:
+        return
+    file = os.open(options.prompt_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(file, msgspec.json.encode(text.decode(errors="replace")) + b"\n")
+    finally:
+        os.close(file)
 
 
 def read(options: dict[str, Any]) -> EchoOptions:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from openmaas.errors import PersonalData
 from openmaas.redaction.finder import Finder
 from openmaas.redaction.outgoing import Outgoing
 from openmaas.redaction.policy import Action
@@ -27,15 +26,13 @@ class Treated:
         self, vault: Vault, finder: Finder, action: Action, tell: Tell, *, json: bool
     ) -> None:
         self._outgoing = Outgoing(vault, finder, action, _escaped if json else str)
-        self._action = action
         self._tell = tell
-        self._seen: Counter[str] = Counter()
-        self._told = 0
+        self._told: Counter[str] = Counter()
 
     @property
-    def held(self) -> bool:
-        """Whether something of what was fed has not come out yet."""
-        return self._outgoing.held > 0
+    def held(self) -> int:
+        """Characters of what was fed that have not come out yet."""
+        return self._outgoing.held
 
     def feed(self, piece: str) -> str:
         """What may be told now.
@@ -43,9 +40,10 @@ class Treated:
         Raises:
             PersonalData: a model made some up, and the policy refuses them.
         """
-        text = self._outgoing.feed(piece)
-        self._count()
-        return text
+        try:
+            return self._outgoing.feed(piece)
+        finally:
+            self._count()
 
     def end(self) -> str:
         """The rest.
@@ -53,22 +51,16 @@ class Treated:
         Raises:
             PersonalData: as ``feed``.
         """
-        text = self._outgoing.end()
-        self._count()
-        return text
+        try:
+            return self._outgoing.end()
+        finally:
+            self._count()
 
     def _count(self) -> None:
         found = self._outgoing.found
-        if found.total() == self._told:
-            return
-        kinds = found - self._seen
-        self._seen, self._told = Counter(found), found.total()
-        self._tell(kinds)
-        if self._action == "block":
-            raise PersonalData(
-                "the answer has personal data that was not in the request, which this key's "
-                f"redaction policy refuses: {', '.join(sorted(kinds))}"
-            )
+        if found != self._told:
+            self._tell(found - self._told)
+            self._told = Counter(found)
 
 
 def _escaped(text: str) -> str:
