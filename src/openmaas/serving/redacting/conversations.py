@@ -77,6 +77,11 @@ class Conversations:
                 return
             self._drop(name)
 
+    def forget_tenant(self, tenant: str) -> None:
+        """Drops all of one's."""
+        for name in [name for name in self._kept if name.tenant == tenant]:
+            self._drop(name)
+
     def _drop(self, name: Name) -> None:
         del self._kept[name]
         self._of_tenant[name.tenant] -= 1

@@ -82,6 +82,10 @@ class Redactor:
             )
         return ticket.redaction
 
+    def forget(self, tenant: str) -> None:
+        """Drops what is remembered of a tenant's conversations."""
+        self._conversations.forget_tenant(tenant)
+
     def _conversation(self, ticket: Ticket, policy: RedactionPolicy) -> Vault | None:
         if ticket.conversation is None or policy.action != "hide":
             return None  # nothing is replaced, and so there is nothing to remember
