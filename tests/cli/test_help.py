@@ -46,7 +46,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
             ("predict",),
             ("explain",),
             ("explain-model",),
-            *[(task,) for task in ("classify", "sentiment", "summarize", "translate")],
+            *[(task,) for task in ("classify", "sentiment", "entities", "summarize", "translate")],
         ],
         *[("models", name) for name in ("pull", "push", "list", "show", "remove")],
         *[("keys", name) for name in ("create", "list", "quota", "rotate", "revoke")],

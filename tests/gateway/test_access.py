@@ -51,6 +51,7 @@ TABLE = {
     ("POST", "/v1/batches/{batch}/cancel"): Route("inference", {}),
     ("POST", "/v1/classify"): Route("inference", INPUT | {"labels": ["a", "b"]}),
     ("POST", "/v1/sentiment"): Route("inference", INPUT),
+    ("POST", "/v1/entities"): Route("inference", INPUT),
     ("POST", "/v1/summarize"): Route("inference", INPUT),
     ("POST", "/v1/translate"): Route("inference", INPUT | {"target": "pt"}),
     ("POST", "/v1/rerank"): Route(

@@ -22,7 +22,7 @@ from openmaas.tenancy.meters import BILLED
 
 Path = Literal[
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify", "/v1/sentiment",
-    "/v1/summarize", "/v1/translate", "/v1/rerank",
+    "/v1/entities", "/v1/summarize", "/v1/translate", "/v1/rerank",
 ]  # fmt: skip
 WINDOW_SECONDS = 86_400
 KEPT_SECONDS = 90 * 86_400  # of a finished batch's row

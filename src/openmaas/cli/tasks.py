@@ -1,4 +1,4 @@
-"""``openmaas classify``, ``sentiment``, ``summarize`` and ``translate``."""
+"""``openmaas classify``, ``sentiment``, ``entities``, ``summarize`` and ``translate``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 
 from openmaas.cli import remote, texts
 from openmaas.cli.remote import Url
-from openmaas.cli.screen import say
+from openmaas.cli.screen import out, say
 from openmaas.cli.texts import Arguments, AsJson, Field, File, Item
 
 if TYPE_CHECKING:
-    from openmaas.client import Classification
+    from openmaas.client import Classification, Entity
 
 BAR = 20  # characters of a score of 1
+COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")  # of labels
 SHOWN = 70  # characters of a text that stands beside its label
 
 Model = Annotated[
@@ -33,6 +35,7 @@ def register(app: typer.Typer, panel: str) -> None:
     for command, examples in (
         (classify, CLASSIFY),
         (sentiment, SENTIMENT),
+        (entities, ENTITIES),
         (summarize, SUMMARIZE),
         (translate, TRANSLATE),
     ):
@@ -96,6 +99,35 @@ def sentiment(
     items = texts.gather(text, file, field, by_line=True)
     with remote.client(url) as client:
         _tell_labels(items, lambda batch: client.sentiment(batch, model=model), as_json=as_json)
+
+
+ENTITIES = f"""openmaas entities "Ann Lee moved to 14 Park Road, Leeds LS1 4DY."
+
+openmaas entities --json < letter.txt
+
+openmaas entities --file mails.jsonl --field body > found.jsonl
+
+Standard input and plain files hold one text. {JSONL}"""
+
+
+def entities(
+    text: Arguments = None,
+    file: File = None,
+    field: Field = None,
+    as_json: AsJson = False,
+    model: Model = None,
+    url: Url = remote.DEFAULT_URL,
+) -> None:
+    """Finds the people, addresses and organisations of a text."""
+    items = texts.gather(text, file, field, by_line=False)
+    with remote.client(url) as client:
+        for item, found in texts.worked(
+            items, lambda batch: client.entities(batch, model=model), "reading"
+        ):
+            if as_json or item.of is not None:
+                _json(item, {"entities": [vars(one) for one in found]})
+            else:
+                _marked(item.text, found)
 
 
 SUMMARIZE = f"""openmaas summarize --file report.txt
@@ -215,6 +247,18 @@ def _tell_labels(
             told = " ".join(item.text.split())
             cut = told if len(told) <= SHOWN else told[: SHOWN - 1] + "…"
             say(f"{found.label:<{width}}  {found.score:.3f}  {cut}")
+
+
+def _marked(text: str, found: list[Entity]) -> None:
+    """The text with what was found in colour, each with its label behind it."""
+    whole, at = Text(), 0
+    colours: dict[str, str] = {}
+    for one in found:
+        colour = colours.setdefault(one.label, COLOURS[len(colours) % len(COLOURS)])
+        whole.append(text[at : one.start]).append(one.text, f"bold {colour}")
+        whole.append(f" [{one.label}]", colour)
+        at = one.end
+    out.print(whole.append(text[at:].rstrip("\n")), soft_wrap=True)
 
 
 def _json(item: Item, answer: dict[str, Any]) -> None:

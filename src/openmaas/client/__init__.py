@@ -18,6 +18,7 @@ from openmaas.client.errors import (
 )
 from openmaas.client.forms import (
     Classification,
+    Entity,
     Health,
     Output,
     Relevance,
@@ -36,6 +37,7 @@ __all__ = [
     "ConnectionFailed",
     "Dataset",
     "DatasetFailed",
+    "Entity",
     "File",
     "Health",
     "JobFailed",

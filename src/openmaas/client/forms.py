@@ -38,6 +38,17 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Entity:
+    """Characters ``start`` to ``end`` of a text, and what they are."""
+
+    start: int
+    end: int
+    text: str
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Translation:
     """``score`` is the model's mean probability of what it wrote, where it gives one."""
 

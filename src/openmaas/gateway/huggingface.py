@@ -21,9 +21,10 @@ from openmaas.gateway.tasks.classification import (
     ranked,
 )
 from openmaas.gateway.tasks.common import Input, Language, hidden, texts
+from openmaas.gateway.tasks.entities import spans
 from openmaas.gateway.tasks.summaries import SummarizeBody, summaries
 from openmaas.gateway.tasks.translations import translations, ways
-from openmaas.inference import Embed, Embedded, ModelInfo
+from openmaas.inference import Aggregation, Embed, Embedded, ModelInfo
 from openmaas.serving import ranking
 from openmaas.serving.asking import Asking
 from openmaas.tasks.asking import logits
@@ -40,6 +41,8 @@ class Parameters(Struct, forbid_unknown_fields=True, kw_only=True):
     src_lang: Language | None = None
     tgt_lang: Language | None = None
     truncation: Literal["do_not_truncate"] | None = None  # texts are read whole
+    aggregation_strategy: Aggregation | None = None
+    ignore_labels: list[Label] | None = None
 
 
 class InferenceBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +65,7 @@ def guess(info: ModelInfo, body: InferenceBody) -> str:
         "chat": "summarization",
         "summarize": "summarization",
         "translate": "translation",
+        "tag": "token-classification",
     }
     return known[info.task]
 
@@ -76,8 +80,18 @@ async def infer(exchange: Exchange) -> None:
     name = exchange.path["model"]
     model = await exchange.pipeline.asking(exchange.ticket, name, "answer here", ranking.tokenizes)
     task = task or guess(model.info, body)
+    _only_of_tokens(task, body.parameters)
     exchange.ticket.task, run = TASKS[task]
     await exchange.respond_json(await run(exchange, model, found, body))
+
+
+def _only_of_tokens(task: str, parameters: Parameters | None) -> None:
+    """Refuses what other tasks would ignore."""
+    if parameters is None or task == "token-classification":
+        return
+    for name in ("aggregation_strategy", "ignore_labels"):
+        if getattr(parameters, name) is not None:
+            raise InvalidRequest(f"{name} is of token-classification, not of {task}", param=name)
 
 
 async def _classify(
@@ -151,12 +165,39 @@ async def _translate(
     return [{"translation_text": one.translation} for one in made]
 
 
+async def _tag(exchange: Exchange, model: Asking, found: list[str], body: InferenceBody) -> Any:
+    if ranking.tags(model.info) is None:
+        raise InvalidRequest("this model finds no entities: name a token classifier")
+    parameters = body.parameters or Parameters()
+    ignored = parameters.ignore_labels
+    if ignored is not None and "O" not in ignored:
+        raise InvalidRequest(
+            "ignore_labels: what is outside of every entity is not told of here; keep O among them",
+            param="ignore_labels",
+        )
+    how = parameters.aggregation_strategy or "simple"
+    name = "entity" if how == "none" else "entity_group"
+    answers = [
+        [
+            {
+                name: one.label, "score": one.score, "word": text[one.start : one.end],
+                "start": one.start, "end": one.end,
+            }
+            for one in of_one
+            if one.label not in (ignored or ())
+        ]
+        for text, of_one in zip(found, await spans(exchange, model, found, how), strict=True)
+    ]  # fmt: skip
+    return answers[0] if isinstance(body.inputs, str) else answers
+
+
 TASKS = {  # what the ledger calls each, and what does it
     "text-classification": ("classify", _classify),
     "zero-shot-classification": ("classify", _choose),
     "feature-extraction": ("embed", _features),
     "summarization": ("summarize", _summarize),
     "translation": ("translate", _translate),
+    "token-classification": ("entities", _tag),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.tasks import (
     classification,
+    entities,
     relevance,
     summaries,
     tokens,
@@ -13,5 +14,5 @@ from openmaas.gateway.tasks import (
 
 
 def endpoints() -> list[Endpoint]:
-    kinds = (tokens, classification, relevance, summaries, translations)
+    kinds = (tokens, classification, entities, relevance, summaries, translations)
     return [endpoint for kind in kinds for endpoint in kind.ENDPOINTS]
