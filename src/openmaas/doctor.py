@@ -33,6 +33,20 @@ EXTRAS = {  # of a package: what for, and the extra that has it
     "jax": ("training", "train"),
     "torch": ("conversion of Keras files and of language models from safetensors", "convert"),
 }
+_LANDLOCK = "a kernel with Landlock, switched on (lsm=landlock,…): 6.12 or newer has all of it"
+SANDBOX_MENDS = {
+    "rlimits": "Linux",
+    "no-new-privileges": "Linux",
+    "capabilities": "Linux",
+    "landlock-writes": _LANDLOCK,
+    "landlock-reads": _LANDLOCK,
+    "landlock-tcp": _LANDLOCK,
+    "landlock-scope": _LANDLOCK,
+    "network-namespace": "user namespaces (sysctl kernel.unprivileged_userns_clone=1 and "
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container a profile that lets it have "
+    "them); without them seccomp alone keeps sockets away",
+    "seccomp": "a kernel with CONFIG_SECCOMP_FILTER, on x86-64 or arm64",
+}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -55,6 +69,7 @@ def examine(data: Path) -> list[Finding]:
         _devices,
         _extras,
         _sandbox,
+        lambda: _hidden(data),
         _pip,
     ]
     return [finding for look in looks for finding in look()]
@@ -166,19 +181,32 @@ def _sandbox() -> Iterator[Finding]:
     from openmaas.placement import sandbox
 
     have = sandbox.available()
-    wanted = (sandbox.NO_NEW_PRIVILEGES, sandbox.LIMITS, sandbox.WRITES, sandbox.READS,
-              sandbox.TCP, sandbox.SCOPE, sandbox.NETWORK)  # fmt: skip
-    lacking = [layer for layer in wanted if layer not in have]
-    what = f"conversion of model files runs under {', '.join(have) or 'no confinement'}"
-    if not lacking:
-        yield Finding("sandbox", "ok", what)
-        return
-    yield Finding(
-        "sandbox",
-        "lacking",
-        f"{what}; this kernel has no {', '.join(lacking)}",
-        "Linux 6.12 or newer with Landlock and user namespaces has all layers",
+    missing = [layer for layer in sandbox.LAYERS if layer not in have]
+    what = (
+        "workers, conversion, training, templates and what explains models run under "
+        f"{', '.join(have) or 'no confinement'}"
     )
+    if not missing:
+        yield Finding("sandbox", "ok", what)
+    else:
+        mends = dict.fromkeys(SANDBOX_MENDS[layer] for layer in missing)
+        needed = sandbox.lacking(have)
+        what += f"; this machine has no {', '.join(missing)}"
+        if needed:
+            what += f", and refuses sandbox=required for want of {', '.join(needed)}"
+        yield Finding("sandbox", "lacking", what, "; ".join(mends))
+    yield Finding("core dumps", "ok", "the server and its children write none, however they end")
+
+
+def _hidden(data: Path) -> Iterator[Finding]:
+    """Whether confined processes, which read programs and libraries, could read the data too."""
+    from openmaas.placement import sandbox
+
+    readable = set(sandbox.system_reads()) - {Path.cwd()}  # they run in folders of their own
+    around = sorted(one for one in readable if data.is_relative_to(one))
+    if around:
+        what = f"{data} is within {around[0]}, which confined processes may read"
+        yield Finding("data folder's place", "lacking", what, "another --data-dir")
 
 
 def _pip() -> Iterator[Finding]:

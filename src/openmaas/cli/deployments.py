@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict, Unpack
 
+import msgspec
 import typer
 
 from openmaas.cli import folder
@@ -216,6 +217,8 @@ def status(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     for one in deployed:
         if live and one.detail and one.state not in ("ready", "asleep"):
             say(f"{one.label}: {one.detail}", "red" if one.state == "broken" else "yellow")
+        if live and one.state == "ready" and (missing := _missing(one)):
+            say(f"{one.label}: its workers are confined without {', '.join(missing)}", "yellow")
     for alias in aliases:
         plain = alias.alias == LIVE and len(alias.targets) == 1
         if not plain or alias.pending or alias.previous or alias.shadow or alias.detail:
@@ -237,6 +240,18 @@ def _row(one: Deployed, live: bool) -> list[str]:
         str(one.restarts) if live else "",
         one.reason,
     ]
+
+
+def _missing(one: Deployed) -> list[str]:
+    """Layers of the sandbox that do not confine its workers."""
+    from openmaas.inference import ModelInfo
+    from openmaas.placement.sandbox import LAYERS
+
+    try:
+        have = msgspec.convert(one.info, ModelInfo).layers
+    except msgspec.ValidationError:  # another release wrote it
+        return []
+    return [name for name in LAYERS if name not in have]
 
 
 def _memory(pids: list[int]) -> str:

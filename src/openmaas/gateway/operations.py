@@ -11,6 +11,7 @@ import msgspec
 from openmaas import __version__
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
+from openmaas.placement.sandbox import lacking
 from openmaas.schema import PUBLIC
 from openmaas.telemetry import Telemetry
 
@@ -21,6 +22,9 @@ class Health(msgspec.Struct):
     status: Literal["ok", "loading"]
     version: str
     models: dict[str, str]  # name → state, of those that every tenant sees
+    # whether every worker is confined as setting ``sandbox = "required"`` demands; null: none is
+    # loaded
+    confined: bool | None
 
 
 def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> list[Endpoint]:
@@ -28,7 +32,9 @@ def endpoints(telemetry: Telemetry, document: Callable[[], dict[str, Any]]) -> l
         seen = exchange.pipeline.fleet.seen_by(PUBLIC)
         states: dict[str, str] = {one.model: one.state for one in seen}
         loading = exchange.pipeline.fleet.loading()
-        answer = Health("loading" if loading else "ok", __version__, states)
+        layers = exchange.pipeline.fleet.layers()
+        confined = None if layers is None else not lacking(layers)
+        answer = Health("loading" if loading else "ok", __version__, states, confined)
         await exchange.respond_json(answer, status=503 if loading else 200)
 
     async def metrics(exchange: Exchange) -> None:

@@ -157,6 +157,16 @@ class Fleet:
             found += [shared, *self._dedicated.get(shared, {}).values()]
         return found
 
+    def layers(self) -> set[str] | None:
+        """Layers of the sandbox that confine every worker that is loaded; None: none is."""
+        infos = [
+            replica.info
+            for one in (*self.everything(), *self._explaining.values())
+            for replica in one.replicas
+            if replica.info is not None
+        ]
+        return set.intersection(*(set(info.layers) for info in infos)) if infos else None
+
     def loading(self) -> bool:
         """Whether something is loaded for the first time that was deployed when this started."""
         first = (one for one in self._first if not one.was_ready and one.state in COMING)
