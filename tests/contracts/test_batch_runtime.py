@@ -22,13 +22,23 @@ from openmaas.inference import (
     Request,
     Score,
     Scored,
+    Tag,
+    Tagged,
     Translate,
     Translated,
 )
 from openmaas.runtimes import open_runtime
 from openmaas.runtimes.base import BatchRuntime
 from tests.registry import small_translators
-from tests.runtimes.small_networks import classifier, dense, embed, encoder, predict, without_mask
+from tests.runtimes.small_networks import (
+    classifier,
+    dense,
+    embed,
+    encoder,
+    predict,
+    tagger,
+    without_mask,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Case:
     artifact: Callable[[Path], Path]
     options: dict[str, Any]
     request: Callable[[int, int], Request]
-    answer: type[Predicted | Embedded | Scored | Translated]
+    answer: type[Predicted | Embedded | Scored | Tagged | Translated]
     foreign: Request
 
 
@@ -55,6 +65,10 @@ def _texts(number: int, size: int) -> Embed:
 
 def _scores(number: int, size: int) -> Score:
     return Score(inputs=[text for text in _texts(number, size).inputs if isinstance(text, str)])
+
+
+def _tags(number: int, size: int) -> Tag:
+    return Tag(inputs=[text for text in _texts(number, size).inputs if isinstance(text, str)])
 
 
 def _pairs(number: int, size: int) -> Score:
@@ -88,6 +102,7 @@ CASES = [
     Case("openvino_classifier", classifier, {}, _scores, Scored, embed("w1")),
     Case("openvino_classifier", without_mask, {}, _scores, Scored, embed("w1")),
     Case("openvino_classifier", _reader, {}, _pairs, Scored, _rows(0, 1)),
+    Case("openvino_tagger", tagger, {}, _tags, Tagged, embed("w1")),
     Case("ctranslate2_translation", _marian, {}, _sentences, Translated, embed("w1")),
     # In bfloat16 a batch's size can turn the near ties of random weights.
     Case(
@@ -103,7 +118,13 @@ CASES = [
 ]
 
 
-TASKS = {Predicted: "predict", Embedded: "embed", Scored: "classify", Translated: "translate"}
+TASKS = {
+    Predicted: "predict",
+    Embedded: "embed",
+    Scored: "classify",
+    Tagged: "tag",
+    Translated: "translate",
+}
 
 
 @pytest.fixture(
@@ -175,6 +196,9 @@ def _numbers(answer: Any) -> Any:
         return np.frombuffer(answer.data, "<f4").reshape(-1, answer.dimensions)
     if isinstance(answer, Scored):
         return np.frombuffer(answer.data, "<f4").reshape(-1, answer.labels)
+    if isinstance(answer, Tagged):
+        spans = [(at, span) for at, of_one in enumerate(answer.outputs) for span in of_one]
+        return np.array([(at, span.start, span.end, span.score) for at, span in spans])
     if isinstance(answer, Translated):  # every character, and how likely all are
         logprobs = [one for one in answer.logprobs if one is not None]
         assert len(logprobs) == len(answer.outputs)
