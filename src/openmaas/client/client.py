@@ -16,6 +16,7 @@ from openmaas.client.explain_model import ExplainingModels
 from openmaas.client.explaining import Explaining
 from openmaas.client.forms import (
     Classification,
+    Entity,
     Health,
     Nested,
     Number,
@@ -25,6 +26,7 @@ from openmaas.client.forms import (
     Translation,
     Usage,
 )
+from openmaas.client.privacy import Privacy
 from openmaas.client.sessions import Sessions
 from openmaas.client.tenants import Tenants
 from openmaas.client.training import Training
@@ -55,6 +57,7 @@ class Client:
         self.url = url.rstrip("/")
         self._http = Connection(self.url, api_key, timeout)
         self.tenants = Tenants(self._http)
+        self.privacy = Privacy(self._http)
         self.deployments = Deployments(self._http)
         self.datasets = Datasets(self._http)
         self.training = Training(self._http, self.datasets)
@@ -130,6 +133,17 @@ class Client:
     def sentiment(self, texts: Texts, *, model: str | None = None) -> list[Classification]:
         """Whether each text is negative, neutral or positive."""
         return _classifications(self._task("/v1/sentiment", texts, {"model": model}))
+
+    def entities(self, texts: Texts, **parameters: Any) -> list[list[Entity]]:
+        """People, addresses and the like in each text, in its order.
+
+        Args:
+            parameters: ``model``, ``aggregation`` (first, simple, average, max, none).
+        """
+        return [
+            [Entity(**entity) for entity in one["entities"]]
+            for one in self._task("/v1/entities", texts, parameters)
+        ]
 
     def summarize(self, texts: Texts, **parameters: Any) -> list[str]:
         """What each text says, in fewer words.

@@ -38,7 +38,7 @@ class Connection:
         with connected(self._url):
             return _json(self._http.patch(path, json=body))
 
-    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+    def put(self, path: str, body: Mapping[str, Any] | None) -> Any:
         with connected(self._url):
             return _json(self._http.put(path, json=body))
 

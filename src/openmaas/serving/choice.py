@@ -75,10 +75,10 @@ def check_shared(tenant: str, options: dict[str, Any]) -> None:
 
 
 def written(runtime: str, options: dict[str, Any]) -> list[str]:
-    """Files that a runtime is told to write: the echo runtime's log, by which tests know what it
-    said."""
-    log = options.get("token_log")
-    return [log] if runtime == "echo" and isinstance(log, str) else []
+    """Files that a runtime is told to write: the echo runtime's logs, by which tests know what it
+    heard and said."""
+    logs = (options.get("token_log"), options.get("prompt_log"))
+    return [log for log in logs if isinstance(log, str)] if runtime == "echo" else []
 
 
 def choose(manifest: Manifest, asked: str | None = None) -> tuple[str, str]:

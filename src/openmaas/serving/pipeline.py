@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -29,9 +29,11 @@ from openmaas.inference import (
     Request,
     Sampling,
     Tag,
+    Tagged,
     Tokenize,
     Translate,
 )
+from openmaas.redaction.entity import Entity
 from openmaas.schema import PUBLIC
 from openmaas.serving.admission import Ticket
 from openmaas.serving.asking import Asking
@@ -40,16 +42,22 @@ from openmaas.serving.capabilities import check
 from openmaas.serving.choice import EXPLAINED
 from openmaas.serving.deployment import Deployment
 from openmaas.serving.fleet import Fleet, Found
+from openmaas.serving.redacting import tagging
+from openmaas.serving.redacting.redaction import Redaction
+from openmaas.serving.redacting.redactor import Redactor
 from openmaas.serving.worst_case import worst_case
 from openmaas.tenancy.access import Caller
+
+TEXTS_AT_ONCE = 1000  # of one question to a tagger
 
 
 class Pipeline:
     """Every request of every wire format goes through ``submit``."""
 
-    def __init__(self, fleet: Fleet, limits: Limits) -> None:
+    def __init__(self, fleet: Fleet, limits: Limits, redactor: Redactor) -> None:
         self.fleet = fleet
         self.limits = limits
+        self.redactor = redactor
 
     async def submit(
         self, ticket: Ticket, model: str, request: Request, *, version: str | None = None
@@ -63,6 +71,7 @@ class Pipeline:
             UnsupportedParameter: its runtime cannot honour a parameter.
             PermissionDenied: the key may not call it.
             RateLimited, QuotaExhausted: beyond what the caller may use.
+            PersonalData: the caller's policy refuses what is in it.
             Overloaded: the queue is full, or the model is not running.
         """
         return await self.ask(
@@ -71,15 +80,66 @@ class Pipeline:
 
     async def ask(self, ticket: Ticket, found: Found, request: Request) -> Call:
         """As ``submit``, of a version that was chosen."""
-        deployment, route = found
-        model = deployment.model
+        deployment = found.deployment
         deadline = time.monotonic() + self.limits.request_seconds
         info = await deployment.known(deadline)
-        check(info, model, request)
+        check(info, deployment.model, request)
         request = self._bounded(request, info)
-        reserved = await ticket.reserve(model, worst_case(request, info), deadline)
+        answers = None
+        if ticket.caller.redaction.action != "off":
+            redaction = await self.redaction(ticket)
+            request, answers = await redaction.request(request, info)
+        call = await self._queued(ticket, found, request, info, deadline)
+        call.answers = answers
+        return call
+
+    async def tag(self, ticket: Ticket, model: str, texts: Sequence[str]) -> list[list[Entity]]:
+        """What a model finds in texts of a ticket's request, which is not the caller's to choose:
+        whatever its key may call, and whatever its redaction policy hides from others.
+
+        Raises:
+            Overloaded: it is not deployed, or does not run: what it would find is not known.
+        """
+        found = self.fleet.find(ticket.caller.tenant, model)
+        if found is None:
+            raise Overloaded(
+                f"model {model!r}, which this key's redaction policy asks, is not deployed here"
+            )
+        ticket.beside = model
+        entities: list[list[Entity]] = []
+        for at in range(0, len(texts), TEXTS_AT_ONCE):
+            deadline = time.monotonic() + self.limits.request_seconds
+            info = await found.deployment.known(deadline)
+            request: Request = Tag(inputs=list(texts[at : at + TEXTS_AT_ONCE]))
+            check(info, model, request)
+            request = self._bounded(request, info)
+            call = await self._queued(ticket, found, request, info, deadline)
+            try:
+                (event,) = await call.result()
+            finally:
+                call.cancel()
+            assert isinstance(event, Tagged)
+            entities += map(tagging.entities, event.outputs)
+        return entities
+
+    async def redaction(self, ticket: Ticket) -> Redaction:
+        """What is done about personal data in a ticket's request, by its caller's policy.
+
+        Raises:
+            InvalidRequest, RateLimited: see ``Redactor.of``.
+        """
+        return ticket.redaction or await self.redactor.of(ticket, self.tag)
+
+    async def _queued(
+        self, ticket: Ticket, found: Found, request: Request, info: ModelInfo, deadline: float
+    ) -> Call:
+        deployment, route = found
+        caller = ticket.caller
+        reserved = await ticket.reserve(deployment.model, worst_case(request, info), deadline)
         if deployment.state == "stopping":  # it was replaced while the caller waited
             deployment = self._instead(ticket, deployment)
+        if caller.privacy.dedicated:  # whichever way it was found
+            deployment = self.fleet.dedicated(deployment, caller.tenant)
         try:
             call = deployment.submit(request, deadline, ticket.share)
         except OpenMaaSError:
@@ -93,7 +153,7 @@ class Pipeline:
             call.cancel()
             raise
         if route is not None:
-            self.fleet.copy(route, call, deadline)
+            self.fleet.copy(route, call, deadline, dedicated=caller.privacy.dedicated)
         return call
 
     def _instead(self, ticket: Ticket, gone: Deployment) -> Deployment:
@@ -192,6 +252,9 @@ class Pipeline:
             )
         if not caller.may_call(model):
             raise PermissionDenied(f"this key may not call model {model!r}", param="model")
+        if caller.privacy.dedicated:
+            own = self.fleet.dedicated(found.deployment, caller.tenant)
+            return found._replace(deployment=own)
         return found
 
     def find(self, caller: Caller, model: str, which: str | None = None) -> Deployment:

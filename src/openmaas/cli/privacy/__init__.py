@@ -10,8 +10,8 @@ app = typer.Typer(
 
 
 def register(root: typer.Typer, panel: str) -> None:
-    from openmaas.cli.privacy import erasing, held
+    from openmaas.cli.privacy import erasing, held, policy
 
-    for module in (held, erasing):
+    for module in (policy, held, erasing):
         module.register(app)
     root.add_typer(app, name="privacy", rich_help_panel=panel)

@@ -78,7 +78,8 @@ class Routes:
     async def set_key(self, exchange: Exchange) -> None:
         """Replaces what holds for a key instead of its tenant's policy; null: nothing does."""
         id, tenant = exchange.path["key"], own(exchange)
-        policy = exchange.decode(await exchange.body(), RedactionPolicy | None)  # type: ignore[arg-type]
+        raw = await exchange.body() or b"null"
+        policy: RedactionPolicy | None = exchange.decode(raw, RedactionPolicy | None)  # type: ignore[arg-type]
         key: Key = await thread(self._keys.get, id, tenant)
         if not exchange.caller.may("admin") and set(key.scopes) & set(ADMINISTRATION):
             raise PermissionDenied("this key is an admin's: it takes one to change it")
