@@ -15,6 +15,7 @@ from openmaas.database import Database, page
 from openmaas.errors import Conflict, InvalidRequest, NotFound, QuotaExhausted
 from openmaas.schema import datasets, job_events, uploads
 from openmaas.schema import jobs as table
+from openmaas.training.differential_privacy import budgets
 from openmaas.training.spec import JobSpec
 
 State = Literal[
@@ -105,6 +106,7 @@ class Jobs:
         Raises:
             InvalidRequest: its data set or upload is not there, or not ready.
             QuotaExhausted: too many jobs wait already.
+            Conflict: its data set's budget of privacy has not so much left as it may spend.
         """
         tenant, project, key = owner
         job = Job(
@@ -131,6 +133,10 @@ class Jobs:
             )
             if connection.execute(waiting).scalar_one() >= MOST_UNFINISHED:
                 raise QuotaExhausted(f"{MOST_UNFINISHED} jobs are not finished; cancel some")
+            if spec.privacy is None:
+                budgets.check_unprotected(connection, spec.dataset)
+            else:
+                budgets.reserve(connection, job.id, spec.dataset, tenant, spec.privacy)
             row = msgspec.to_builtins(job) | {"billed": 0}
             connection.execute(table.insert().values(**row))
             _add_event(connection, job.id, "state", {"state": "queued"})
@@ -233,7 +239,9 @@ def _check_parts(connection: sa.Connection, spec: JobSpec, tenant: str) -> None:
     query = sa.select(datasets.c.state).where(
         datasets.c.id == spec.dataset, datasets.c.tenant == tenant
     )
-    state = connection.execute(query.with_for_update(read=True)).scalar()
+    # One that is private takes of what is left: no two at a time.
+    shared = spec.privacy is None
+    state = connection.execute(query.with_for_update(read=shared)).scalar()
     if state is None:
         raise InvalidRequest(f"no data set {spec.dataset!r}", param="dataset")
     if state == "failed":

@@ -42,6 +42,7 @@ class Session:
         self._task = task
         self._source = source
         self._network = SessionNetwork(source.model, source.optimizer, source.loss)
+        self._private = _private(source, self._network, task, folder)
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         self._seen: list[Array] = []  # rows for the verification of a version
         self._sequence = 1
@@ -78,6 +79,10 @@ class Session:
             },
             step=self.step,
             sequence=self._sequence,
+            rate=None if self._private is None else self._private.mechanism.rate,
+            noise_multiplier=None
+            if self._private is None
+            else self._private.mechanism.noise_multiplier,
         )
 
     def run(self, call: frames.Call) -> Result:
@@ -124,6 +129,10 @@ class Session:
         return {"loss": loss, "per_example": each.tolist()}, tensors
 
     def _forward_backward(self, call: frames.ForwardBackward) -> Result:
+        if self._private is not None:
+            learned = self._private.forward_backward(call)
+            norms = {name: _number(norm) for name, norm in learned.norms.items()}
+            return {"loss": None, "gradient_norms": norms, "rows": learned.rows}, []
         batch = self._rows(call.batch)
         learned = self._network.forward_backward(batch)
         self._remember(batch)
@@ -140,6 +149,12 @@ class Session:
 
     def _rows(self, batch: Batch, *, targets: bool = True) -> Rows:
         if batch.rows is not None:
+            if self._private is not None:
+                raise InvalidRequest(
+                    "in a private session nothing is told of single rows of the data set: give "
+                    "inputs (and targets) of your own",
+                    param="rows",
+                )
             inputs, wanted = self._source.of_rows(batch.rows)
             weights = self._weights(batch, len(inputs[0]))
             return Rows(inputs, wanted if targets else None, weights)
@@ -240,6 +255,15 @@ class Session:
         for one in self._network.tensors("weights").values():
             digest.update(one.tobytes())
         return {"kind": kind, "weights": digest.hexdigest()}
+
+
+def _private(source: Source, network: SessionNetwork, task: SessionTask, folder: Path) -> Any:
+    """What makes the steps of a private session; None: it is none."""
+    if task.spec.privacy is None:
+        return None
+    from openmaas.training.differential_privacy.session import PrivateSession
+
+    return PrivateSession(network, source.prepared, task.spec.privacy, task.spec.seed, folder)
 
 
 def _array(tensor: Tensor) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -80,7 +81,12 @@ class SessionFolders:
             path.write_bytes(msgspec.json.encode(task))
 
     def card(
-        self, row: SessionRow, answer: Answer, libraries: dict[str, str], description: str
+        self,
+        row: SessionRow,
+        answer: Answer,
+        libraries: dict[str, str],
+        description: str,
+        privacy: dict[str, Any] | None,
     ) -> Card:
         """How a version came to be that is published now."""
         spec = row.spec
@@ -98,6 +104,7 @@ class SessionFolders:
             fit=fit,
             seed=spec.seed,
             description=description,
+            privacy=privacy,
         )
 
 
@@ -119,6 +126,12 @@ def check(spec: SessionSpec) -> None:
         raise InvalidRequest("parameters are a recipe's; a network has none", param="parameters")
     if spec.loss is None and spec.dataset is None:
         raise InvalidRequest("a network of your own needs a loss", param="loss")
+    if spec.privacy is not None and spec.dataset is None:
+        raise InvalidRequest(
+            "a private session learns from a data set of the server's", param="dataset"
+        )
+    if spec.privacy is not None and spec.dtype != "float32":
+        raise InvalidRequest("a private session computes in float32", param="dtype")
     if spec.dataset is None:
         for name in ("inputs", "target"):
             if getattr(spec, name) is not None:

@@ -45,6 +45,8 @@ class ForwardBackward(Record):
 
     batch: Batch
     per_example: bool = False
+    # of a private session: which of its samples and noises it takes; no two calls take the same
+    draw: int | None = None
 
 
 class OptimStep(Record):
@@ -128,6 +130,9 @@ class Opened(Record):
     libraries: dict[str, str]
     step: int = 0
     sequence: int = 1  # of the call that comes next
+    # of a private session: what each of its steps is
+    rate: float | None = None
+    noise_multiplier: float | None = None
 
 
 class Refused(Record):

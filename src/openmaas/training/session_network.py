@@ -130,6 +130,20 @@ class SessionNetwork:
         self.state, self._rows = state, rows
         return Learned(loss, each, self._layers(squares), rows)
 
+    def learned(self, state: State, squares: Sequence[float]) -> Learned:
+        """Takes gradients that were made elsewhere.
+
+        Args:
+            squares: the sum of squares of each weight's.
+        """
+        self.state, self._rows = state, float(state.rows)
+        return Learned(math.nan, None, self._layers(squares), self._rows)
+
+    def loss_of(self, trainable: Leaves, fixed: Leaves, inputs: Any, targets: Any) -> Any:
+        """The loss of a batch as in training, to be differentiated."""
+        outputs, _, losses = self._call(trainable, fixed, inputs, training=True)
+        return self._loss_of(outputs, targets, None, losses)[0]
+
     def optim_step(self, learning_rate: float | None, clip_norm: float | None) -> float:
         """One step of the optimizer with the mean gradients; the norm of all of them together,
         before they were clipped.

@@ -16,6 +16,7 @@ from openmaas.errors import InvalidRequest, NotFound, QuotaExhausted
 from openmaas.schema import datasets
 from openmaas.schema import sessions as table
 from openmaas.training.data import Description
+from openmaas.training.differential_privacy import budgets
 from openmaas.training.metering import Owner
 from openmaas.training.publishing import Origin
 from openmaas.training.spec import SessionSpec
@@ -65,6 +66,7 @@ class SessionRecords:
         """
         Raises:
             QuotaExhausted: the tenant has as many as may be.
+            Conflict: its data set's budget of privacy has not so much left as it may spend.
         """
         now = int(time.time())
         row = SessionRow(
@@ -88,6 +90,8 @@ class SessionRecords:
         with self._database.write() as connection:
             if connection.execute(kept).scalar_one() >= MOST:
                 raise QuotaExhausted(f"the tenant has {MOST} sessions; close some")
+            if spec.dataset is not None:
+                _reserve(connection, row)
             values = msgspec.structs.asdict(row) | {"spec": msgspec.to_builtins(spec)}
             connection.execute(table.insert().values(**values))
             by.note(connection, "session.open", row.id, tenant=row.tenant, model=row.model)
@@ -150,6 +154,21 @@ class SessionRecords:
             raise InvalidRequest(f"no data set {id!r} that is ready{why}", param="dataset")
         about = msgspec.convert(row.description, Description)
         return Origin(id, row.name, about.fingerprint, about.rows, about.splits)
+
+
+def _reserve(connection: sa.Connection, row: SessionRow) -> None:
+    dataset, privacy = row.spec.dataset, row.spec.privacy
+    assert dataset is not None
+    query = sa.select(datasets.c.id).where(
+        datasets.c.id == dataset, datasets.c.tenant == row.tenant
+    )
+    shared = privacy is None  # else it takes of what is left: no two at a time
+    if connection.execute(query.with_for_update(read=shared)).first() is None:
+        raise InvalidRequest(f"no data set {dataset!r}", param="dataset")
+    if privacy is None:
+        budgets.check_unprotected(connection, dataset)
+    else:
+        budgets.reserve(connection, row.id, dataset, row.tenant, privacy)
 
 
 def _row(row: sa.Row[Any]) -> SessionRow:

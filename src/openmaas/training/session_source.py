@@ -38,6 +38,7 @@ class Source:
     model: Any
     optimizer: Any
     loss: str
+    prepared: Prepared | None = None  # the rows of the data set, where there is one
 
     def __init__(self, task: SessionTask, folder: Path) -> None:
         self.dtype = task.spec.dtype
@@ -104,10 +105,10 @@ class DataSource(Source):
     """A recipe's network, or one's own, with the rows of a data set."""
 
     _recipe: Recipe
-    _prepared: Prepared
+    prepared: Prepared
 
     def of_rows(self, rows: Sequence[int]) -> tuple[list[Array], Array]:
-        every = self._prepared.train
+        every = self.prepared.train
         count = len(every.targets)
         if not 1 <= len(rows) <= MOST_ROWS or not all(0 <= row < count for row in rows):
             raise InvalidRequest(
@@ -122,8 +123,8 @@ class DataSource(Source):
 
     def export(self, learned: SessionNetwork, seen: Sequence[Array], folder: Path) -> str:
         model = self._exported(learned, folder)
-        _, held_out = self._prepared.held_out
-        shown = (held_out or self._prepared.train).take(slice(0, SHOWN))
+        _, held_out = self.prepared.held_out
+        shown = (held_out or self.prepared.train).take(slice(0, SHOWN))
         return self._recipe.export(model, shown, _outputs(model, shown.inputs), folder)
 
     def _make(self, task: SessionTask, folder: Path) -> None:
@@ -131,7 +132,7 @@ class DataSource(Source):
         fit = Fit(optimizer=spec.optimizer, loss=spec.loss, seed=spec.seed)
         keras.utils.set_random_seed(spec.seed)
         self._recipe = recipe_of(spec.recipe)(self._asked(task, fit, folder / PREPARED))
-        self._prepared = self._recipe.prepare()
+        self.prepared = self._recipe.prepare()
         self.model = self._recipe.build()
         # Schedules and early stopping are of runs; a session's steps say their own learning rate.
         filled = fitting.filled(fit, self._recipe.own_fit)
@@ -158,6 +159,7 @@ class DataSource(Source):
             prepared=prepared,
             network=own,
             network_file=None if task.network is None else Path(task.network),
+            private=spec.privacy is not None,
         )
 
 

@@ -21,6 +21,7 @@ from openmaas.audit import By
 from openmaas.errors import Conflict, OpenMaaSError, RateLimited
 from openmaas.registry.records import Version
 from openmaas.training import session_frames as frames
+from openmaas.training.differential_privacy.settling import Settling
 from openmaas.training.metering import Metering, Owner
 from openmaas.training.publishing import Publisher
 from openmaas.training.running import Bounds
@@ -64,6 +65,7 @@ class Sessions:
         *,
         most: int,
         call_seconds: float,
+        settling: Settling,
     ) -> None:
         self.records = records
         self._folder = folder / "sessions"
@@ -74,6 +76,7 @@ class Sessions:
         self._bounds = bounds
         self._most = most
         self._call_seconds = call_seconds
+        self._settling = settling
         self._live: dict[str, Live] = {}
         self._starting: dict[str, str] = {}  # session → tenant
         self._locks: dict[str, asyncio.Lock] = {}
@@ -127,6 +130,7 @@ class Sessions:
             async with self._lock(row.id):
                 await asyncio.to_thread(self._folders.prepare, row, upload, dataset)
                 live = await self._begin(row)
+                await asyncio.to_thread(self._compose, row, live.process.opened)
         except BaseException as error:
             await asyncio.shield(self._discard(row.id, error))
             raise
@@ -168,6 +172,10 @@ class Sessions:
         self, live: Live, call: Call, order: Order, *, seconds: float, size: int = 0
     ) -> Answer:
         """Runs a call of a session that is held; see ``Live.call``."""
+        if isinstance(call, frames.ForwardBackward) and live.row.spec.privacy is not None:
+            # Written down before its result is seen, whatever comes of the call.
+            draw = await asyncio.to_thread(self._settling.budgets.step, live.row.id)
+            call = msgspec.structs.replace(call, draw=draw)
         if isinstance(call, frames.Save):
             call = msgspec.structs.replace(call, sequence=(order.sequence or live.sequence - 1) + 1)
         answer = await live.call(call, order, seconds, size)
@@ -192,9 +200,13 @@ class Sessions:
         row = live.row
         async with live.publishing:  # the folder is one
             answer = await live.call(frames.Export(), order, self._call_seconds)
+            promised = None
+            if row.spec.privacy is not None:
+                promised = await asyncio.to_thread(self._settling.promise, row.id, row.spec)
             card = await asyncio.to_thread(
-                self._folders.card, live.row, answer, live.process.opened.libraries, description
-            )
+                self._folders.card,
+                live.row, answer, live.process.opened.libraries, description, promised,
+            )  # fmt: skip
             folder = self._folder / row.id / EXPORT
             name = row.model if model is None else model
             return await asyncio.to_thread(
@@ -226,6 +238,7 @@ class Sessions:
                 live.end("the session was closed")
                 await self._bill(live)
             await asyncio.to_thread(self.records.change, id, by, "session.close", state="closed")
+            await asyncio.to_thread(self._settling.session, id)
             await asyncio.to_thread(shutil.rmtree, self._folder / id, ignore_errors=True)
         self._locks.pop(id, None)
         return await asyncio.to_thread(self.records.get, row.id, tenant)
@@ -260,6 +273,11 @@ class Sessions:
         live = Live(row, process, clock, resumed=resumed)
         self._live[row.id] = live
         return live
+
+    def _compose(self, row: SessionRow, opened: Opened) -> None:
+        """Writes down what each step of a private session is, before there is one."""
+        if opened.rate is not None and opened.noise_multiplier is not None:
+            self._settling.opened(row.id, opened.rate, opened.noise_multiplier)
 
     async def _make_room(self, tenant: str) -> None:
         while True:
@@ -318,6 +336,7 @@ class Sessions:
             live.process.kill("nobody waited for it")
         told = {"code": code, "message": message}
         await asyncio.to_thread(self.records.change, id, state="failed", error=told)
+        await asyncio.to_thread(self._settling.session, id)
         await asyncio.to_thread(shutil.rmtree, self._folder / id, ignore_errors=True)
 
     async def _bill(self, live: Live) -> None:

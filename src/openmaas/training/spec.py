@@ -102,6 +102,13 @@ class Privacy(_Form, kw_only=True):
     noise_multiplier: Annotated[float, Meta(gt=0, le=10_000)] | None = None
 
 
+class Budget(_Form):
+    """Of a data set: what all that is learnt of its rows may come to."""
+
+    epsilon: Annotated[float, Meta(gt=0, le=10_000)]
+    delta: Annotated[float, Meta(gt=0, le=0.1)]
+
+
 class SessionPrivacy(Privacy, kw_only=True):
     """Of a session whose batches the server draws: each ``forward_backward`` is a step."""
 

@@ -14,6 +14,8 @@ from collections import Counter
 
 from openmaas.audit import By
 from openmaas.errors import InvalidRequest, OpenMaaSError
+from openmaas.training.differential_privacy import forms
+from openmaas.training.differential_privacy.settling import Settling
 from openmaas.training.jobs import IN_HAND, Job, Jobs, State
 from openmaas.training.metering import Metering, Owner
 from openmaas.training.publishing import Publisher
@@ -44,11 +46,13 @@ class Supervisor:
         publisher: Publisher,
         bounds: Bounds,
         at_once: int,
+        settling: Settling,
     ) -> None:
         self._jobs = jobs
+        self._settling = settling
         self._metering = metering
         self._workshop = workshop
-        self._shop = Shop(jobs, workshop, metering, publisher, bounds, asyncio.Event())
+        self._shop = Shop(jobs, workshop, metering, publisher, bounds, asyncio.Event(), settling)
         self._at_once = at_once
         self._running: dict[str, asyncio.Task[None]] = {}
         self._owners: dict[str, str] = {}  # job → tenant, of those that run
@@ -82,6 +86,7 @@ class Supervisor:
         for job in await asyncio.to_thread(self._jobs.in_state, *IN_HAND):
             after = LEFT.get(job.state, "queued")
             await asyncio.to_thread(self._jobs.move, job.id, [job.state], after)
+        await self._settle()
         await asyncio.to_thread(self._workshop.sweep, self._jobs)
         self._task = asyncio.create_task(self._follow())
 
@@ -99,11 +104,16 @@ class Supervisor:
             self._turn.clear()
             try:
                 await self._fill()
+                await self._settle()
             except OpenMaaSError as error:  # the database is away: it is tried again
                 log.warning("cannot look at the jobs: %s", error.message)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._turn.wait()
+
+    async def _settle(self) -> None:
+        """What is held of budgets by jobs that were cancelled while nothing worked on them."""
+        await asyncio.to_thread(self._settling.ended, self._workshop.folder(""))
 
     async def _fill(self) -> None:
         while len(self._running) < self._at_once:
@@ -129,10 +139,12 @@ class Supervisor:
 def check(spec: JobSpec) -> None:
     """
     Raises:
-        InvalidRequest: what is to be trained is not said, or twice.
+        InvalidRequest: what is to be trained is not said, or twice, or not so that it is private.
     """
     if (spec.recipe is None) == (spec.network is None):
         raise InvalidRequest("say either a recipe or a network", param="recipe")
+    if spec.privacy is not None:
+        forms.check(spec.fit)
     network = spec.network
     if network is not None and (network.config is None) == (network.upload is None):
         raise InvalidRequest("network has either a config or an upload", param="network")

@@ -63,7 +63,7 @@ def train(given: Task, folder: Path, control: Any) -> Result:
     prepared = chosen.prepare()
     control.pause()
     fit = fitting.filled(given.spec.fit, chosen.own_fit)
-    private = _private(given.spec, fit, prepared, chosen, folder)
+    private = _private(given.spec, fit, prepared, folder)
     model, engine = _engine(chosen, prepared, fit, private)
     # What draws the curve is read while networks are compiled.
     threading.Thread(target=frameworks.matplotlib, daemon=True).start()
@@ -90,13 +90,13 @@ def train(given: Task, folder: Path, control: Any) -> Result:
     )
 
 
-def _private(spec: JobSpec, fit: Fit, prepared: Prepared, chosen: Recipe, folder: Path) -> Any:
+def _private(spec: JobSpec, fit: Fit, prepared: Prepared, folder: Path) -> Any:
     """A private run; None: it is none. Only now: what counts its cost takes a second to import."""
     if spec.privacy is None:
         return None
     from openmaas.training.differential_privacy.private import Private
 
-    return Private(spec.privacy, fit, prepared, chosen, folder)
+    return Private(spec.privacy, fit, prepared, spec.recipe, folder)
 
 
 def _asked(given: Task, folder: Path, control: Any) -> Asked:
@@ -178,9 +178,7 @@ def _plan(spec: JobSpec, fit: Fit, folder: Path) -> Plan:
     )
 
 
-def _fit(
-    engine: Any, prepared: Prepared, plan: Plan, control: Control, private: Any
-) -> Fitted:
+def _fit(engine: Any, prepared: Prepared, plan: Plan, control: Control, private: Any) -> Fitted:
     plan = msgspec.structs.replace(plan, batch=min(plan.batch, prepared.train.size))
     if private is not None:
         found: Fitted = private.fit(engine, plan, control)

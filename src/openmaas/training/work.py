@@ -20,6 +20,7 @@ from openmaas.errors import (
     StorageUnavailable,
     TrainingFailed,
 )
+from openmaas.training.differential_privacy.settling import Settling
 from openmaas.training.jobs import IN_HAND, Job, Jobs, Progress, State
 from openmaas.training.metering import Clock, Metering, Owner
 from openmaas.training.publishing import Publisher
@@ -51,6 +52,7 @@ class Shop(NamedTuple):
     publisher: Publisher
     bounds: Bounds
     stopping: asyncio.Event  # the server is
+    settling: Settling
 
 
 class Work:
@@ -84,6 +86,9 @@ class Work:
         if await asyncio.to_thread(workshop.trained, job):
             return True
         dataset = await self._data()
+        if job.spec.privacy is not None and job.attempts and not workshop.folder(job.id).is_dir():
+            # Begun anew, with other noise, it would spend a second time.
+            raise TrainingFailed("what this private job had done is lost, and so what it spent")
         readable = await asyncio.to_thread(workshop.prepare, job, dataset)
         billed = await asyncio.to_thread(self._jobs.billed, job.id)
         clock = await self._shop.metering.open(
@@ -216,6 +221,7 @@ class Work:
             curve=made.curve,
         )
         number = version.version
+        await self._settle()
         refusal = withheld(job.spec, made.card.metrics)
         if refusal is None:
             await self._promote(number, by)
@@ -241,6 +247,7 @@ class Work:
     async def _fail(self, error: OpenMaaSError) -> None:
         told = {"code": error.code, "message": error.message}
         try:
+            await self._settle()
             await asyncio.to_thread(self._jobs.move, self._job.id, IN_HAND, "failed", error=told)
         except OpenMaaSError:
             await self._later()
@@ -249,8 +256,16 @@ class Work:
 
     async def _move(self, after: State) -> None:
         if after == "cancelled":  # nothing is left of it once its owner is told so
+            await self._settle()
             await asyncio.to_thread(self._shop.workshop.remove, self._job.id)
         await asyncio.to_thread(self._jobs.move, self._job.id, IN_HAND, after)
+
+    async def _settle(self) -> None:
+        """What it spent of its data set's budget is settled before its folder is removed."""
+        if self._job.spec.privacy is not None:
+            folder = self._shop.workshop.folder(self._job.id)
+            begun = (await asyncio.to_thread(self._jobs.get, self._job.id)).attempts
+            await asyncio.to_thread(self._shop.settling.job, self._job.id, folder, begun)
 
     async def _later(self) -> None:
         """The database is away: the job is queued once it is back."""

@@ -9,7 +9,6 @@ https://arxiv.org/abs/2207.04380). Neighbouring data sets differ in one row that
 from __future__ import annotations
 
 import math
-from importlib.metadata import version
 from typing import Any
 
 import dp_accounting
@@ -29,23 +28,11 @@ class Mechanism(Struct, frozen=True):
     noise_multiplier: float  # the noise's standard deviation ÷ the clipping norm
 
 
-def accountant() -> str:
-    """By whom it is counted, for the card."""
-    return f"PLD (dp-accounting {version('dp-accounting')})"
-
-
-def event(mechanism: Mechanism, steps: int) -> dict[str, Any]:
-    """So many steps as JSON, in the words of dp-accounting's events."""
-    gaussian = {"gaussian": {"noise_multiplier": mechanism.noise_multiplier}}
-    sampled = {"poisson_sampled": {"sampling_probability": mechanism.rate, "event": gaussian}}
-    return {"self_composed": {"count": steps, "event": sampled}}
-
-
 def epsilon(mechanism: Mechanism, steps: int, delta: float) -> float:
     """An upper bound of ε of so many steps; infinite where there is none."""
     if steps == 0:
         return 0.0
-    counted = PLDAccountant()  # type: ignore[no-untyped-call]
+    counted = PLDAccountant()
     counted.compose(_event(mechanism, steps))
     return float(counted.get_epsilon(delta))
 

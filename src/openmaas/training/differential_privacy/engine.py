@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from openmaas.training.differential_privacy import noise
+from openmaas.training.differential_privacy import networks, noise
 from openmaas.training.differential_privacy.clipping import Clipping
 from openmaas.training.differential_privacy.noise import Source
 from openmaas.training.loop import BLOCK_BYTES, Metrics
@@ -27,7 +27,6 @@ GRADIENT_BYTES = 64 << 20  # of the rows' gradients of one microbatch
 NOISE_BYTES = 64 << 20  # that are drawn at a time
 SHARE = 4  # microbatches of a step, about: so many that few rows only fill up
 LEAST = 8  # rows of a microbatch
-_SEEDS = "seed_generator"  # in the paths of variables that dropout draws from
 
 
 class Step(NamedTuple):
@@ -46,7 +45,7 @@ class Block(NamedTuple):
     last: Array  # whether a step ends with it
     step: Array  # which one, counted from the beginning of the run
     part: Array  # which one of its step
-    count: int  # microbatches that are meant; the others fill up
+    used: int  # microbatches that are meant; the others fill up
 
 
 class PrivateEngine(JaxEngine):
@@ -72,15 +71,12 @@ class PrivateEngine(JaxEngine):
         self._step = step
         self._source = source
         self._dropout = jax.random.key(seed)
-        # A penalty on weights knows no rows: it is neither clipped nor hidden.
-        self._penalties = [one.regularizer for one in model.trainable_variables]
-        for one in model.trainable_variables:
-            one.regularizer = None
+        self._penalties = networks.Penalties(model)
         self._finite = True
-        weights = sum(math.prod(one.shape) for one in model.trainable_variables)
-        self._count = weights
-        self.microbatch = _microbatch(step.batch, weights, rows.size)
-        self.room = _room(rows, self.microbatch, step.batch)
+        self._sums: list[Any] = []  # of the rows' gradients, while a step is not at its end
+        self._weights: int = sum(math.prod(one.shape) for one in model.trainable_variables)
+        self.microbatch: int = microbatch_of(step.batch, self._weights, rows.size)
+        self.room: int = _room(rows, self.microbatch, step.batch)
         super().__init__(model, rows, min(step.batch, rows.size), later, answers)
 
     # --- training ----------------------------------------------------------------------------
@@ -90,7 +86,7 @@ class PrivateEngine(JaxEngine):
         """Of one block, so that their noise fits."""
         if self._source.key is not None:
             return self.room
-        return max(1, NOISE_BYTES // (4 * max(1, self._count)))
+        return max(1, NOISE_BYTES // (4 * self._weights))
 
     @property
     def finite(self) -> bool:
@@ -119,9 +115,7 @@ class PrivateEngine(JaxEngine):
 
     def finish(self) -> None:
         super().finish()
-        pairs = zip(self._model.trainable_variables, self._penalties, strict=True)
-        for variable, penalty in pairs:
-            variable.regularizer = penalty
+        self._penalties.give_back()
 
     # --- what is compiled --------------------------------------------------------------------
 
@@ -157,12 +151,13 @@ class PrivateEngine(JaxEngine):
             state, sums = carry
             rows = jax.tree.map(lambda one: one[at], data)
             key = jax.random.fold_in(jax.random.fold_in(self._dropout, steps[at]), parts[at])
-            fixed = self._seeded(state[1], key)
+            fixed = networks.seeded(self._variables[1], state[1], key, self.microbatch)
             found = self._clipping.sum(state[0], fixed, rows, mask[at])
             sums = [a + b for a, b in zip(sums, found.gradients, strict=True)]
 
             def end_step(carry: Any) -> Any:
-                return self._descend(*carry, steps[at], None if drawn is None else drawn[places[at]])
+                normal = None if drawn is None else drawn[places[at]]
+                return self._descend(carry[0], carry[1], steps[at], normal)
 
             return lax.cond(last[at], end_step, lambda carry: carry, (state, sums))
 
@@ -179,23 +174,17 @@ class PrivateEngine(JaxEngine):
             normal = noise.of_key(self._source.key, step, shapes)
         else:
             normal = noise.of_numbers(drawn, shapes)
+        penalties = self._penalties.gradients(trainable)
         deviation = self._step.noise_multiplier * self._step.norm
         gradients = [
             (total + deviation * one) / self._step.batch + penalty
-            for total, one, penalty in zip(sums, normal, self._penalty(trainable), strict=True)
+            for total, one, penalty in zip(sums, normal, penalties, strict=True)
         ]
         trainable, optimizer = self._model.optimizer.stateless_apply(
             optimizer, gradients, trainable
         )
         zeros = [jnp.zeros_like(one) for one in sums]
         return (list(trainable), fixed, list(optimizer), metrics), zeros
-
-    def _penalty(self, trainable: Any) -> Any:
-        """Its gradient: of each weight, 0 where it has none."""
-        return [
-            jnp.zeros_like(one) if penalty is None else jax.grad(lambda w, f=penalty: f(w))(one)
-            for one, penalty in zip(trainable, self._penalties, strict=True)
-        ]
 
     def _loss(self, trainable: Any, fixed: Any, row: Any) -> Any:
         x, y, weight = (*row, None)[:3]
@@ -211,23 +200,11 @@ class PrivateEngine(JaxEngine):
         )
         return loss
 
-    def _seeded(self, fixed: Any, key: Any) -> Any:
-        """The variables that are not trained, for each row of a microbatch: seeds are its own."""
-        rows = self.microbatch
-        found = []
-        for at, (variable, value) in enumerate(zip(self._variables[1], fixed, strict=True)):
-            if _SEEDS in variable.path:
-                bits = jax.random.bits(jax.random.fold_in(key, at), (rows, *value.shape))
-                found.append(bits.astype(value.dtype))
-            else:
-                found.append(jnp.broadcast_to(value, (rows, *value.shape)))
-        return found
-
     # --- noise that is drawn outside -----------------------------------------------------------
 
     @property
     def _noise_shape(self) -> tuple[int, int]:
-        return min(self.most_steps, self.room), self._count
+        return min(self.most_steps, self.room), self._weights
 
     def _place_of(self, block: Block) -> Array:
         """Of each microbatch, where the noise of its step lies."""
@@ -237,13 +214,13 @@ class PrivateEngine(JaxEngine):
         if self._source.key is not None:
             return None
         found = np.zeros(self._noise_shape, np.float32)
-        for at in np.flatnonzero(block.last[: block.count]):
+        for at in np.flatnonzero(block.last[: block.used]):
             step = int(block.step[at])
-            found[step - int(block.step[0])] = self._source.normal(step, self._count)
+            found[step - int(block.step[0])] = self._source.normal(step, self._weights)
         return jnp.asarray(found)
 
 
-def _microbatch(batch: int, weights: int, rows: int) -> int:
+def microbatch_of(batch: int, weights: int, rows: int) -> int:
     """Rows whose gradients are in memory at one time."""
     most = max(1, GRADIENT_BYTES // (4 * max(1, weights)))
     return max(1, min(max(LEAST, batch // SHARE), most, rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,25 @@ HELD_OUT = (
     "validation and test rows: their metrics, and what is decided by them (when to stop, which "
     "epoch to keep, the learning rate), tell of them"
 )
+_VOCABULARY = (
+    "the vocabulary: every word that stands twice in the training texts, be it in one of them, "
+    "and how long the longest text is"
+)
+_PIECES = "the pieces of words of both tokenizers, which are made from the training rows"
+# What a recipe makes of the rows before it trains.
+LOOKED_AT = {
+    "text_embeddings": [_VOCABULARY],
+    "text_lstm": [_VOCABULARY],
+    "text_gru": [_VOCABULARY],
+    "text_transformer": [_VOCABULARY],
+    "seq2seq_rnn": [_PIECES],
+    "seq2seq_transformer": [_PIECES],
+    "tabular_mlp": [
+        "the mean, the variance and the farthest value of number columns, and of a number that is "
+        "learnt; the values that category columns hold"
+    ],
+    "image_cnn": ["the least and the largest number of the images"],
+}
 ALWAYS = (
     HELD_OUT,
     "how many rows there are, the names of columns and labels, and the data set's fingerprint",
@@ -59,12 +79,22 @@ class Guarantee(Struct, frozen=True, kw_only=True):
     not_covered: list[str]
 
 
-def not_covered(noise: str, recipes_own: list[str]) -> list[str]:
-    """
-    Args:
-        recipes_own: what the recipe makes of the rows before it trains.
-    """
-    return [*recipes_own, *ALWAYS, *([SEEDED] if noise == "pseudorandom" else [])]
+def not_covered(noise: str, recipe: str | None) -> list[str]:
+    """What is known of the rows all the same."""
+    seeded = [SEEDED] if noise == "pseudorandom" else []
+    return [*LOOKED_AT.get(recipe or "", []), *ALWAYS, *seeded]
+
+
+def accountant() -> str:
+    """By whom it is counted."""
+    return f"PLD (dp-accounting {version('dp-accounting')})"
+
+
+def event(rate: float, noise_multiplier: float, steps: int) -> dict[str, Any]:
+    """So many steps in the words of dp-accounting's events."""
+    gaussian = {"gaussian": {"noise_multiplier": noise_multiplier}}
+    sampled = {"poisson_sampled": {"sampling_probability": rate, "event": gaussian}}
+    return {"self_composed": {"count": steps, "event": sampled}}
 
 
 def write(folder: Path, spent: Spent) -> None:

@@ -71,7 +71,7 @@ class PrivateLoop(Loop):
         while self._left:  # the rest of a step that is larger than a block
             block = self._left.pop(0)
             self._private.load_block(block)
-            self._engine.run(0, block.count)
+            self._engine.run(0, block.used)
         self._check(0.0, (self._step + 1, self._step + count))
         self._made(count, began, {})
 
@@ -113,12 +113,16 @@ class PrivateLoop(Loop):
                 block.last[:] = False
             blocks.append(block)
         self._left = blocks[1:]
-        return blocks[0], [blocks[0].count]
+        return blocks[0], [blocks[0].used]
 
     def _block(self, samples: list[NDArray[np.int64]], step: int, first: int = 0) -> Block:
         room, size = self._private.room, self._private.microbatch
         places, mask = np.zeros((room, size), np.int64), np.zeros((room, size), np.float32)
-        last, steps, parts = np.zeros(room, bool), np.zeros(room, np.int32), np.zeros(room, np.int32)
+        last, steps, parts = (
+            np.zeros(room, bool),
+            np.zeros(room, np.int32),
+            np.zeros(room, np.int32),
+        )
         at = 0
         for number, sample in enumerate(samples):
             end = at + self._needed(sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -58,14 +59,49 @@ def check(model: Any) -> None:
         raise InvalidRequest("the network has no weights to train", param="network")
 
 
+class Penalties:
+    """Those of weights. They know no rows: their gradients are neither clipped nor hidden.
+
+    Args:
+        model: it has none of its own from now on, until ``give_back``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._variables = list(model.trainable_variables)
+        self._penalties = [one.regularizer for one in self._variables]
+        for one in self._variables:
+            one.regularizer = None
+
+    def gradients(self, weights: list[Any]) -> list[Any]:
+        """Of each weight; 0 where it has none."""
+        return [
+            jnp.zeros_like(one) if penalty is None else jax.grad(lambda w, f=penalty: f(w))(one)
+            for one, penalty in zip(weights, self._penalties, strict=True)
+        ]
+
+    def give_back(self) -> None:
+        for one, penalty in zip(self._variables, self._penalties, strict=True):
+            one.regularizer = penalty
+
+
+def seeded(variables: Sequence[Any], values: Sequence[Any], key: Any, rows: int) -> list[Any]:
+    """Variables that are not trained, for each of so many rows: seeds of dropout are its own."""
+    found = []
+    for at, (variable, value) in enumerate(zip(variables, values, strict=True)):
+        if _SEEDS in variable.path:
+            bits = jax.random.bits(jax.random.fold_in(key, at), (rows, *value.shape))
+            found.append(bits.astype(value.dtype))
+        else:
+            found.append(jnp.broadcast_to(value, (rows, *value.shape)))
+    return found
+
+
 def _changing(model: Any) -> list[str]:
     """Variables other than weights and dropout's seeds that one pass in training changes."""
     trainable = [one.value for one in model.trainable_variables]
     fixed = [one.value for one in model.non_trainable_variables]
     shapes = [tuple(1 if side is None else side for side in one.shape) for one in model.inputs]
-    given = [
-        jnp.zeros(shape, one.dtype) for shape, one in zip(shapes, model.inputs, strict=True)
-    ]
+    given = [jnp.zeros(shape, one.dtype) for shape, one in zip(shapes, model.inputs, strict=True)]
     functional = getattr(model, "_functional", None) or model  # within a Sequential one
     arranged = keras.tree.pack_sequence_as(functional._inputs_struct, given)
 

@@ -93,7 +93,7 @@ class Cryptographic:
         both = np.concatenate([size * np.cos(angle), size * np.sin(angle)])
         found = both.reshape(ADDED, 2 * half).sum(0)
         found /= np.sqrt(ADDED)
-        return found[:count].astype(np.float32)
+        return np.asarray(found[:count], np.float32)
 
     def _stream(self, use: int, step: int, size: int) -> bytes:
         """Bytes that no other use or step has: the counter's upper half names them."""

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from openmaas.errors import InvalidRequest, TrainingFailed
-from openmaas.training.differential_privacy import accounting, guarantee, networks, noise
+from openmaas.training.differential_privacy import accounting, forms, guarantee, networks, noise
 from openmaas.training.differential_privacy.accounting import Mechanism
 from openmaas.training.differential_privacy.engine import PrivateEngine, Step
 from openmaas.training.differential_privacy.guarantee import Guarantee, Spent
 from openmaas.training.differential_privacy.loop import PrivateLoop
 from openmaas.training.loop import Control, Diverged, Fitted, Plan
-from openmaas.training.recipes.base import Prepared, Recipe
+from openmaas.training.recipes.base import Prepared
 from openmaas.training.rows import Rows
-from openmaas.training.spec import EarlyStopping, Fit, Privacy, ReduceOnPlateau
+from openmaas.training.spec import Fit, Privacy
 
 
 class Private:
@@ -29,15 +29,15 @@ class Private:
     """
 
     def __init__(
-        self, privacy: Privacy, fit: Fit, prepared: Prepared, chosen: Recipe, folder: Path
+        self, privacy: Privacy, fit: Fit, prepared: Prepared, recipe: str | None, folder: Path
     ) -> None:
         check_rows(privacy, prepared)
-        check_callbacks(fit)
+        forms.check(fit)
         self._privacy = privacy
         self._fit = fit
         self._folder = folder
         self._prepared = prepared
-        self._chosen = chosen
+        self._recipe = recipe
         rows = prepared.train.size
         self.batch = min(fit.batch_size or 32, rows)
         self.planned = (fit.epochs or 1) * -(-rows // self.batch)
@@ -93,9 +93,9 @@ class Private:
             steps=taken,
             planned_steps=self.planned,
             noise=privacy.noise,
-            accountant=accounting.accountant(),
-            event=accounting.event(self.mechanism, taken),
-            not_covered=guarantee.not_covered(privacy.noise, self._chosen.looked_at),
+            accountant=guarantee.accountant(),
+            event=guarantee.event(self.mechanism.rate, self.mechanism.noise_multiplier, taken),
+            not_covered=guarantee.not_covered(privacy.noise, self._recipe),
         )
 
     def _spend(self, steps: int) -> None:
@@ -151,24 +151,4 @@ def check_rows(privacy: Privacy, prepared: Prepared) -> None:
             "a private version is judged and verified with rows that it was not trained on; make "
             "the data set with validation or test rows",
             param="dataset",
-        )
-
-
-def check_callbacks(fit: Fit) -> None:
-    """
-    Raises:
-        InvalidRequest: a callback looks at rows that are trained on.
-    """
-    for one in fit.callbacks:
-        watches = isinstance(one, EarlyStopping | ReduceOnPlateau)
-        if watches and not one.monitor.startswith("val_"):
-            raise InvalidRequest(
-                f"a callback watches {one.monitor!r} of rows that are trained on, which no noise "
-                "hides; watch that of held-out rows: val_loss, val_accuracy …",
-                param="fit.callbacks",
-            )
-    if fit.class_weight == "balanced":
-        raise InvalidRequest(
-            "class_weight 'balanced' is counted from the rows; say the weight of each label",
-            param="fit.class_weight",
         )

@@ -35,7 +35,8 @@ class Tape:
     def tap(self, name: str, kept: tuple[Any, ...], *values: Any) -> tuple[Any, ...]:
         """Values with their taps added; ``kept`` is remembered."""
         self.calls[name] = self.calls.get(name, 0) + 1
-        self.shapes[name] = tuple(jax.ShapeDtypeStruct(one.shape, one.dtype) for one in values)
+        shape: Any = jax.ShapeDtypeStruct
+        self.shapes[name] = tuple(shape(one.shape, one.dtype) for one in values)
         if self._taps is None:
             return values
         self.kept[name] = kept

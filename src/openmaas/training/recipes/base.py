@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,9 +93,6 @@ class Recipe:
         if self.labels is not None:
             return evaluate.classes(rows.targets, outputs, self.labels)
         return evaluate.numbers(rows.targets, outputs), None
-
-    # What it makes of the rows before it trains, that private steps do not cover.
-    looked_at: ClassVar[list[str]] = []
 
     keeps_outputs = True  # whether ``judge`` and ``export`` are given what the network answers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import msgspec
@@ -27,7 +27,6 @@ SHIFT = 0.1  # of a side, at most
 
 
 class ImageCnn(Recipe):
-    looked_at: ClassVar[list[str]] = ["the least and the largest number of the images"]
     own_fit = Fit(
         optimizer="adam",
         epochs=30,

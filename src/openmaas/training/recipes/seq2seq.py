@@ -10,7 +10,7 @@ that writes the next piece.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import msgspec
@@ -50,9 +50,6 @@ class Seq2Seq(Recipe):
         batch_size=64,
         callbacks=[ReduceOnPlateau(patience=1), EarlyStopping(patience=3)],
     )
-    looked_at: ClassVar[list[str]] = [
-        "the pieces of words of both tokenizers, which are made from the training rows"
-    ]
     keeps_outputs = False  # a score of each piece of the vocabulary at each place: too much
     architecture: str
 

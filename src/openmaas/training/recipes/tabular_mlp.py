@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import msgspec
@@ -35,10 +35,6 @@ FARTHEST = 10.0  # from the mean, of what a column's training rows hold, once it
 
 
 class TabularMlp(Recipe):
-    looked_at: ClassVar[list[str]] = [
-        "of number columns the mean, the variance and the farthest value, and of a number that is "
-        "learnt too; of category columns the values that are there"
-    ]
     own_fit = Fit(
         optimizer="adam",
         epochs=60,

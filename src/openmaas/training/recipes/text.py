@@ -8,7 +8,7 @@ probability for each label.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -32,10 +32,6 @@ _TOKENIZER = "tokenizer.json"
 
 
 class TextRecipe(Recipe):
-    looked_at: ClassVar[list[str]] = [
-        "the vocabulary: each word that stands in the training texts twice, in one text even, and "
-        "how long the longest is"
-    ]
     own_fit = Fit(
         optimizer=Optimizer(learning_rate=2e-3),
         epochs=20,
