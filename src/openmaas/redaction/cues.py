@@ -19,6 +19,22 @@ def words(*several: str) -> re.Pattern[str]:
     return re.compile("|".join([*parts, *joined]), re.IGNORECASE)
 
 
+_DIGITS = re.compile(r"\d+")
+
+
+def around_digits(text: str, reach: int) -> list[tuple[int, int]]:
+    """Stretches of ``text`` that are no farther than ``reach`` characters from a digit: all that
+    slow expressions need look at, where what they find has one."""
+    stretches: list[tuple[int, int]] = []
+    for found in _DIGITS.finditer(text):
+        start, end = max(0, found.start() - reach), found.end() + reach
+        if stretches and start <= stretches[-1][1]:
+            stretches[-1] = stretches[-1][0], end
+        else:
+            stretches.append((start, end))
+    return stretches
+
+
 def before(text: str, at: int, cue: re.Pattern[str], reach: int = 40) -> bool:
     """Whether the ``reach`` characters before ``at`` have ``cue``."""
     return cue.search(text, max(0, at - reach), at) is not None

@@ -62,9 +62,11 @@ class Words:
     def __init__(self, lists: Mapping[str, Sequence[str]]) -> None:
         self._label: dict[str, str] = {}
         self._beginnings: set[str] = set()  # of entries of several words
+        self.vocabulary: set[str] = set()  # words of any entry
         for label, entries in lists.items():
             for entry in entries:
-                words = _TOKEN.findall(entry.casefold())
+                words = self.split(entry)
+                self.vocabulary.update(words)
                 if words:
                     self._label.setdefault(_JOINT.join(words), label)
                 self._beginnings.update(_JOINT.join(words[:n]) for n in range(1, len(words)))
@@ -87,9 +89,10 @@ class Words:
             if best is not None:
                 yield Entity(start, best[0], best[1], SHAPED)
 
-    def begins(self, word: str) -> bool:
-        """Whether an entry of several words begins so."""
-        return word.casefold() in self._beginnings
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """Its words, in the case in which words are compared."""
+        return [word.casefold() for word in _TOKEN.findall(text)]
 
 
 def _compiled(label: str, expression: str) -> regex.Pattern[str]:

@@ -51,6 +51,7 @@ _CUE = cues.words(
     "出生 生日 生于 生於 诞生 诞辰 生年月日",
     "الميلاد ميلاد مواليد ولد ولدت وُلد المولود مولود ميلاده ميلادها",
 )
+_REACH = 70  # farther than a cue may be
 _END = re.compile(r"[;。؛\n]|[.!?؟] (?=\w)")
 
 
@@ -58,9 +59,11 @@ class Births:
     kinds: tuple[Kind, ...] = ("birth_date",)
 
     def find(self, text: str) -> Iterable[Entity]:
-        for found in _DATE.finditer(text):
-            if _told(text, found.start(), found.end()):
-                yield Entity(found.start(), found.end(), "birth_date", SHAPED)
+        for start, end in cues.around_digits(text, _REACH):
+            if _CUE.search(text, start, end):
+                for found in _DATE.finditer(text, start, end):
+                    if _told(text, found.start(), found.end()):
+                        yield Entity(found.start(), found.end(), "birth_date", SHAPED)
 
 
 def _told(text: str, start: int, end: int) -> bool:

@@ -36,6 +36,9 @@ _TOKENS = {
 }
 _URL = re.compile(r"://([^\s/@:]{0,128}:[^\s/@]{1,256})@(?=[\w\[])")
 
+_NAMES = (
+    "pass", "pwd", "wort", "key", "token", "secret", "contraseña", "senha", "hasło", "密", "口令", "كلمة",
+)  # fmt: skip
 _NAMED = re.compile(
     r"(?<![^\W_])(?:pass(?:word|wd|phrase|wort)|pwd|kennwort|api[ _-]?key|secret(?:[ _-]?key)?"
     r"|access[ _-]?key|(?:auth|access)[ _-]?token|client[ _-]?secret|private[ _-]?key"
@@ -60,7 +63,12 @@ class Credentials:
         if "://" in text:
             for found in _URL.finditer(text):
                 yield Entity(found.start(1), found.end(1), "secret", SHAPED)
+        lower = text.lower()
+        if len(lower) != len(text):  # some letters have two in lower case
+            lower = text
         for pattern in (_NAMED, _BEARER):
+            if not any(name in lower for name in (_NAMES if pattern is _NAMED else ("bearer",))):
+                continue
             for found in pattern.finditer(text):
                 value = found[1].rstrip(".)]}!?")
                 if _MEANT.match(value):

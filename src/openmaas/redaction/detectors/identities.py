@@ -8,7 +8,6 @@ from datetime import date
 from typing import NamedTuple
 
 from stdnum import luhn, verhoeff
-from stdnum.iso7064 import mod_11_2
 from stdnum.at import vnr
 from stdnum.au import tfn
 from stdnum.be import nn
@@ -30,6 +29,7 @@ from stdnum.hr import oib
 from stdnum.ie import pps
 from stdnum.il import idnr as teudat_zehut
 from stdnum.in_ import aadhaar, pan
+from stdnum.iso7064 import mod_11_2
 from stdnum.it import codicefiscale
 from stdnum.mx import curp
 from stdnum.nl import bsn
