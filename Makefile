@@ -33,7 +33,7 @@ fi
 endef
 
 .PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain eval-tasks eval-training eval-explain \
-  soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches lock clean
+  soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches soak-erasure lock clean
 
 help: ## says what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 24
@@ -106,6 +106,10 @@ soak-flood: .venv/.all ## how long others wait beside a tenant that floods; prin
 soak-batches: .venv/.all ## batches of two thousand lines, answered and billed once each, whatever dies; on both databases
 	$(call need_postgres)
 	@BATCH_LINES=2000 BATCH_KILLS=20 $(BIN)/python -m pytest tests/faults/test_batches.py $(ARGS)
+
+soak-erasure: .venv/.all ## erasures killed at every point, and servers under them; on both databases
+	$(call need_postgres)
+	@ERASURE_KILLS=1000 ERASURE_SERVER_KILLS=20 $(BIN)/python -m pytest tests/faults/test_erasure.py $(ARGS)
 
 lock: .venv/.all ## pins and hashes of everything below pyproject.toml's pins
 	$(COMPILE) --all-build-deps --extra dev --extra train --extra tensorflow -o requirements-dev.txt pyproject.toml

@@ -87,6 +87,7 @@ TABLE = {
     ("GET", "/v1/datasets/{dataset}"): Route("train"),
     ("GET", "/v1/datasets/{dataset}/preview"): Route("train"),
     ("DELETE", "/v1/datasets/{dataset}"): Route("train"),
+    ("POST", "/v1/datasets/{dataset}/erase"): Route("train", {"confirm": "DATASET"}),
     ("POST", "/v1/models"): Route("train", {"name": "x", "upload": "up_0"}),
     **{("GET", f"/v1/models/{{model}}/versions{what}"): Route("train")
        for what in ("", "/{version}", "/{version}/curve.png")},
@@ -139,6 +140,13 @@ TABLE = {
     ("PATCH", f"{TENANT}/keys/{{key}}"): Route("manage", {"quota": {}}),
     ("POST", f"{TENANT}/keys/{{key}}/rotate"): Route("manage", {}),
     ("DELETE", f"{TENANT}/keys/{{key}}"): Route("manage"),
+    ("POST", f"{TENANT}/erase"): Route("manage", {"confirm": "not this one"}),
+    **{("GET", f"{TENANT}/{what}"): Route("manage")
+       for what in ("erasures", "export", "privacy/report", "retained", "retained/{request}")},
+    **{("DELETE", f"{TENANT}/{what}"): Route("manage")
+       for what in ("retained", "retained/{request}")},
+    ("GET", "/v1/erasures/key"): Route(None),
+    ("GET", "/v1/erasures/{erasure}"): Route(None),
     **{("GET", f"{TENANT}/{what}"): Route("manage")
        for what in ("usage", "usage/rows", "usage/export", "statements/{month}", "audit")},
     **{("GET", f"/v1/{what}"): Route("admin")
@@ -191,11 +199,14 @@ def ask(
     given = {"model": "echo", "version": "1", "task": "summarization", "tenant": "default",
              "project": "default", "key": "key_0", "month": "2026-11", "upload": "up_0",
              "dataset": "ds_0", "session": "session_0", "job": "job_0", "file": "file-0",
-             "batch": "batch_0", "alias": "live"} | names  # fmt: skip
+             "batch": "batch_0", "alias": "live", "erasure": "erasure_0",
+             "request": "req_0"} | names  # fmt: skip
     url = re.sub(r"{(\w+)}", lambda match: given[match[1]], path)
     body = TABLE[route].body
     if isinstance(body, dict) and "model" in body:
         body = body | {"model": given["model"]}
+    if body == {"confirm": "DATASET"}:
+        body = {"confirm": given["dataset"]}
     if isinstance(body, dict) and "input_file_id" in body:
         body = body | {"input_file_id": given["file"]}
     with httpx.Client(base_url=house.url, timeout=30) as client:
