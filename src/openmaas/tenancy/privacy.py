@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 import msgspec
+import sqlalchemy as sa
 
 from openmaas.errors import InvalidRequest
 from openmaas.redaction.policy import RedactionPolicy
+from openmaas.schema import keys, tenants
 
 MOST_DAYS = 3650
 HIDING = ("hide", "block")  # actions under which nothing is written down in the clear
@@ -56,6 +58,19 @@ def check(policy: PrivacyPolicy) -> None:
 def redaction(values: object) -> RedactionPolicy:
     """As ``privacy``, of a key."""
     return _policy(values, RedactionPolicy)
+
+
+def held(connection: sa.Connection, tenant: str, key: str) -> RedactionPolicy:
+    """What holds for what a key does: its own policy, else its tenant's."""
+    query = (
+        sa.select(tenants.c.privacy, keys.c.redaction)
+        .outerjoin(keys, (keys.c.tenant == tenants.c.id) & (keys.c.id == key))
+        .where(tenants.c.id == tenant)
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        return RedactionPolicy()
+    return privacy(row.privacy).redaction if row.redaction is None else redaction(row.redaction)
 
 
 def stored(policy: PrivacyPolicy | RedactionPolicy) -> dict[str, object]:

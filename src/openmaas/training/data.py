@@ -66,6 +66,10 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     classes: list[str] = []  # of an integer target of arrays, if they have names
     bad_rows: int = 0  # left out, where that was allowed
     bad: list[BadRow] = []  # the first of them
+    # column → kind → rows in which personal data was found, where its owner has it looked for
+    personal_data: dict[str, dict[str, int]] = {}
+    # what was done about it, in texts and in names of classes; None: nothing was looked for
+    redaction: Literal["report", "hide", "block"] | None = None
 
 
 Cell = float | int | str | bool | None

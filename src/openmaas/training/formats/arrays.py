@@ -14,6 +14,7 @@ from openmaas.errors import InvalidRequest
 from openmaas.training.data import SPLIT, Column, Description, Preview
 from openmaas.training.formats import splits
 from openmaas.training.formats.bounds import BadRows
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.formats.table import PREVIEW_ROWS, check_target, counted, labels
 from openmaas.training.options import Format, Fractions, Options
 
@@ -140,12 +141,14 @@ def finish(
     classes: list[str] | None = None,
     split: NDArray[np.uint8] | None = None,
     bad: BadRows | None = None,
+    hiding: Hiding,
 ) -> tuple[Description, Preview]:
     """Ends the files of arrays that have the same rows.
 
     Args:
         classes: names of the target's values.
         split: of each row, where the upload says it.
+        hiding: what was done about personal data in those names.
 
     Raises:
         InvalidRequest: no rows, or a target that there is not, or that is the same in all.
@@ -187,6 +190,8 @@ def finish(
         classes=classes or [],
         bad_rows=0 if bad is None else bad.count,
         bad=[] if bad is None else bad.first(),
+        personal_data=hiding.found(),
+        redaction=None if hiding.action == "off" else hiding.action,
     )
     shown = [list(row) for row in zip(*(one.preview() for one in arrays), strict=True)]
     return described, Preview([one.name for one in arrays], shown)

@@ -11,6 +11,7 @@ from openmaas.errors import InvalidRequest
 from openmaas.training.data import Description, Preview
 from openmaas.training.formats.bounds import FIELD, LINE, BadRows, Budget, check_names
 from openmaas.training.formats.columns import NUMBER
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.formats.table import Batch, Source, build
 from openmaas.training.options import Options
 
@@ -21,7 +22,9 @@ BATCH_CELLS = 200_000
 BATCH_CHARACTERS = 8 << 20
 
 
-def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]:
+def read(
+    path: Path, out: Path, options: Options, hiding: Hiding | None = None
+) -> tuple[Description, Preview]:
     """
     Raises:
         InvalidRequest: it is no such CSV.
@@ -34,7 +37,7 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
         records = _records(_Lines(file), delimiter)
         names = _header(records)
         source = Source("csv", names, None, _batches(records, len(names), bad, budget))
-        return build(source, out, options, bad)
+        return build(source, out, options, bad, hiding)
 
 
 def _opened(path: Path) -> io.TextIOWrapper:

@@ -18,6 +18,7 @@ from openmaas.training.data import Description, Preview
 from openmaas.training.formats import splits
 from openmaas.training.formats.arrays import ArrayFile, finish
 from openmaas.training.formats.bounds import BadRows, Budget
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.options import Options
 
 ENTRIES = 90_000
@@ -37,7 +38,9 @@ class Picture(NamedTuple):
     split: int | None
 
 
-def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]:
+def read(
+    path: Path, out: Path, options: Options, hiding: Hiding | None = None
+) -> tuple[Description, Preview]:
     """
     Raises:
         InvalidRequest: there are no images in folders, or too large ones.
@@ -60,7 +63,7 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
         size, channels = _form([shapes[one.number] for one in good], options)
         # The numbers may be far more than the files; a budget of their own kind: bytes on disk.
         Budget(path.stat().st_size).take(len(good) * size[0] * size[1] * channels)
-        return _write(archive, good, (size, channels), out, options, bad)
+        return _write(archive, good, (size, channels), out, options, bad, hiding or Hiding())
 
 
 def _pictures(archive: zipfile.ZipFile) -> list[Picture]:
@@ -148,11 +151,14 @@ def _write(
     out: Path,
     options: Options,
     bad: BadRows,
+    hiding: Hiding,
 ) -> tuple[Description, Preview]:
     (height, width), channels = form
     images = ArrayFile(out, "image", "|u1", [height, width, channels])
     classes = sorted({one.label for one in pictures})
-    label = ArrayFile(out, "label", "<i8", [], classes)
+    counts = Counter(one.label for one in pictures)
+    names = hiding.names("label", {name: counts[name] for name in classes})
+    label = ArrayFile(out, "label", "<i8", [], names)
     told: list[int] = []
     for start in range(0, len(pictures), BATCH):
         done = []
@@ -167,7 +173,10 @@ def _write(
             told += [one.split for _, one in done if one.split is not None]
     bad.check(images.rows)
     split = np.array(told, np.uint8) if told else None
-    return finish([images, label], out, options, "images", classes=classes, split=split, bad=bad)
+    return finish(
+        [images, label], out, options, "images",
+        classes=names, split=split, bad=bad, hiding=hiding,
+    )  # fmt: skip
 
 
 def _pixels(

@@ -12,6 +12,7 @@ import pyarrow as pa
 from openmaas.errors import InvalidRequest
 from openmaas.training.data import Description, Preview
 from openmaas.training.formats.bounds import COLUMNS, FIELD, LINE, BadRows, Budget, check_names
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.formats.table import Batch, Source, build
 from openmaas.training.options import Options
 
@@ -21,7 +22,9 @@ BOM = b"\xef\xbb\xbf"
 _INT64 = range(-(2**63), 2**63)
 
 
-def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]:
+def read(
+    path: Path, out: Path, options: Options, hiding: Hiding | None = None
+) -> tuple[Description, Preview]:
     """
     Raises:
         InvalidRequest: it is no such JSON Lines.
@@ -44,7 +47,7 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
     Budget(path.stat().st_size).take(rows * len(names))
     budget = Budget(path.stat().st_size)
     batches = _batches(path, names, kinds, budget)
-    return build(Source("jsonl", names, kinds, batches), out, options, bad)
+    return build(Source("jsonl", names, kinds, batches), out, options, bad, hiding)
 
 
 def _objects(path: Path, bad: BadRows | None) -> Iterator[tuple[int, dict[str, Any]]]:

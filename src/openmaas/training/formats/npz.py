@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
@@ -22,6 +23,7 @@ from openmaas.training.data import Description, Preview
 from openmaas.training.formats import splits
 from openmaas.training.formats.arrays import ArrayFile, finish
 from openmaas.training.formats.bounds import ROWS
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.options import Options
 
 HEADER_BYTES = 10_000
@@ -44,12 +46,15 @@ class Header(NamedTuple):
     start: int  # of the numbers, in the file
 
 
-def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]:
+def read(
+    path: Path, out: Path, options: Options, hiding: Hiding | None = None
+) -> tuple[Description, Preview]:
     """
     Raises:
         InvalidRequest: it holds what is no plain array, or arrays of unlike lengths.
         ArtifactRefused: the archive is damaged, or built to exhaust its reader.
     """
+    hiding = hiding or Hiding()
     with archives.opened(path) as archive:
         entries = _entries(archive)
         headers = {name: _header(archive, entry, name) for name, entry in entries.items()}
@@ -74,14 +79,14 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
                         f"array {name!r} holds texts, and is not the target; texts are for a table"
                     )
                 texts = [_whole(archive, entries, headers, part) for part in held]
-                file, classes = _named(np.concatenate(texts), out, name)
+                file, classes = _named(np.concatenate(texts), out, name, hiding)
             else:
                 file = ArrayFile(out, name, header.dtype.str, list(header.shape[1:]))
                 for part in held:
                     for chunk in _chunks(archive, entries, headers, part):
                         file.write(chunk)
             arrays.append(file)
-    return finish(arrays, out, options, "npz", classes=classes, split=split)
+    return finish(arrays, out, options, "npz", classes=classes, split=split, hiding=hiding)
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -261,14 +266,18 @@ def _texts(array: NDArray[Any], name: str) -> list[str]:
     return found
 
 
-def _named(array: NDArray[Any], out: Path, name: str) -> tuple[ArrayFile, list[str]]:
+def _named(
+    array: NDArray[Any], out: Path, name: str, hiding: Hiding
+) -> tuple[ArrayFile, list[str]]:
     """Texts as numbers, and what the numbers stand for."""
     found = _texts(array, name)
     classes = sorted(set(found))
     number = {text: at for at, text in enumerate(classes)}
-    file = ArrayFile(out, name, "<i8", [], classes)
+    counts = Counter(found)
+    names = hiding.names(name, {one: counts[one] for one in classes})
+    file = ArrayFile(out, name, "<i8", [], names)
     file.write(np.array([number[text] for text in found], np.int64))
-    return file, classes
+    return file, names
 
 
 def _split(array: NDArray[Any], name: str) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from openmaas.errors import InvalidRequest
 from openmaas.training.data import Description, Preview
 from openmaas.training.formats.bounds import FIELD, ROWS, BadRows, Budget, check_names
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.formats.table import Batch, Source, build
 from openmaas.training.options import Options
 
@@ -22,7 +23,9 @@ CHUNK = 1 << 30  # bytes of one column in one row group
 FOOTER = 16 << 20
 
 
-def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]:
+def read(
+    path: Path, out: Path, options: Options, hiding: Hiding | None = None
+) -> tuple[Description, Preview]:
     """
     Raises:
         InvalidRequest: it is damaged, nested, or built to exhaust its reader.
@@ -38,7 +41,8 @@ def read(path: Path, out: Path, options: Options) -> tuple[Description, Preview]
         file = pq.ParquetFile(path, read_dictionary=texts, buffer_size=1 << 20, pre_buffer=False)
         _check_metadata(file.metadata)
         batches = _batches(file, kinds, Budget(path.stat().st_size))
-        return build(Source("parquet", names, kinds, batches), out, options, BadRows(options))
+        source = Source("parquet", names, kinds, batches)
+        return build(source, out, options, BadRows(options), hiding)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # of the disk

@@ -23,6 +23,7 @@ from openmaas.training.data import SPLIT, SPLITS, TABLE, Column, Description, La
 from openmaas.training.formats import splits
 from openmaas.training.formats.bounds import ROWS, BadRows
 from openmaas.training.formats.columns import Decision, Guess, Tally, cast
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.options import Format, Fractions, Options
 
 Batch = tuple[list[int], list[Any]]  # line numbers, columns of values or of Arrow's arrays
@@ -38,7 +39,9 @@ class Source(NamedTuple):
     batches: Iterator[Batch]
 
 
-def build(source: Source, out: Path, options: Options, bad: BadRows) -> tuple[Description, Preview]:
+def build(
+    source: Source, out: Path, options: Options, bad: BadRows, hiding: Hiding | None = None
+) -> tuple[Description, Preview]:
     """Writes the canonical form of a table to ``out``.
 
     Raises:
@@ -49,7 +52,8 @@ def build(source: Source, out: Path, options: Options, bad: BadRows) -> tuple[De
     target = _check_names(source.names, options)
     staged = out.with_name("staged.parquet")
     guesses = [Guess(one) for one in source.types or [None] * len(source.names)]
-    rows = _stage(source, guesses, staged)
+    hiding = hiding or Hiding()
+    rows = _stage(source, guesses, staged, hiding)
     bad.check(rows)
     if not rows:
         raise InvalidRequest("it has no rows")
@@ -57,7 +61,7 @@ def build(source: Source, out: Path, options: Options, bad: BadRows) -> tuple[De
         guess.decide(rows, options.kinds.get(name), target=name == target)
         for name, guess in zip(source.names, guesses, strict=True)
     ]
-    table = _Table(source.names, decisions, target, options)
+    table = _Table(source.names, decisions, target, options, hiding)
     return table.write(staged, out, bad, source.format)
 
 
@@ -73,7 +77,7 @@ def _check_names(names: list[str], options: Options) -> str | None:
     return splits.target_of(left, options.target)
 
 
-def _stage(source: Source, guesses: list[Guess], staged: Path) -> int:
+def _stage(source: Source, guesses: list[Guess], staged: Path, hiding: Hiding) -> int:
     """Sets all rows aside while the guesses look at them; how many there are."""
     types = source.types or [pa.string()] * len(source.names)
     fields = [pa.field(f"c{number}", one) for number, one in enumerate(types)]
@@ -90,6 +94,8 @@ def _stage(source: Source, guesses: list[Guess], staged: Path) -> int:
             ]
             for guess, array in zip(guesses, arrays, strict=True):
                 guess.see(array)
+                if array.type == pa.string():
+                    hiding.avoid(array)
             batch = pa.RecordBatch.from_arrays([pa.array(lines, pa.int64()), *arrays],
                                                schema=schema)  # fmt: skip
             writer.write_batch(batch)
@@ -100,8 +106,14 @@ class _Table:
     """The second pass."""
 
     def __init__(
-        self, names: list[str], decisions: list[Decision], target: str | None, options: Options
+        self,
+        names: list[str],
+        decisions: list[Decision],
+        target: str | None,
+        options: Options,
+        hiding: Hiding,
     ) -> None:
+        self._hiding = hiding
         self._target = target
         self._options = options
         self._split_at = names.index(options.split) if isinstance(options.split, str) else None
@@ -149,7 +161,7 @@ class _Table:
             array, wrong = cast(given, decision)
             if wrong is not None:
                 for row in np.flatnonzero(wrong & keep).tolist():
-                    value = str(given[row].as_py())[:64]
+                    value = self._hiding.told(str(given[row].as_py()))[:64]
                     bad.add(lines[row], f"{self._names[at]!r} is {value!r}, which is no number")
                 keep &= ~wrong
             arrays.append(array)
@@ -161,11 +173,17 @@ class _Table:
             keep &= ~missing
         split = self._told_splits(arrays, lines, keep, bad)
         mask = pa.array(keep)
-        arrays = [arrays[at].filter(mask) for at in self._kept]
+        arrays = [self._seen(at, arrays[at].filter(mask)) for at in self._kept]
         self._note(arrays)
         if split is not None:
             self._split.append(split[keep])
         return arrays
+
+    def _seen(self, at: int, array: Any) -> Any:
+        """A column without the personal data that its owner has hidden."""
+        if array.type != pa.string():
+            return array
+        return self._hiding.column(self._names[at], array)
 
     def _told_splits(
         self, arrays: list[Any], lines: list[int], keep: NDArray[np.bool_], bad: BadRows
@@ -180,7 +198,8 @@ class _Table:
                 split[row] = number
             elif keep[row]:
                 keep[row] = False
-                bad.add(lines[row], f"{self._names[self._split_at]!r} is {(text or '')[:64]!r}; "
+                said = self._hiding.told(text or "")[:64]
+                bad.add(lines[row], f"{self._names[self._split_at]!r} is {said!r}; "
                         f"it is to be one of: {', '.join(SPLITS)}")  # fmt: skip
         return split
 
@@ -232,6 +251,8 @@ class _Table:
             target=self._target,
             bad_rows=bad.count,
             bad=bad.first(),
+            personal_data=self._hiding.found(),
+            redaction=None if self._hiding.action == "off" else self._hiding.action,
         )
 
     def _column(self, at: int) -> Column:
