@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from openmaas import __version__
 from openmaas.database import Database
 from openmaas.encryption.keyring import Keyring
-from openmaas.encryption.sealed import open_sealed, pieces
+from openmaas.encryption.sealed import open_sealed, pieces, unseal_json
 from openmaas.errors import Erased, ModelNotFound, NotFound
 from openmaas.privacy.holdings import HOLDINGS, Holding
 from openmaas.privacy.retained import RetainedExchanges
@@ -173,6 +173,9 @@ class Exports:
                 name = path.relative_to(self._folder).as_posix()
                 yield from _entry(tar, name, self._file(name))
 
+    def _artifact(self, digest: str, file: str) -> BinaryIO | None:
+        return self._file(f"artifacts/{digest.removeprefix('sha256:')}/{file}")
+
     def _file(
         self, name: str, *, size: int | None = None, growing: bool = False
     ) -> BinaryIO | None:
@@ -185,6 +188,9 @@ class Exports:
     # --- rows --------------------------------------------------------------------------------
 
     def _opened(self, table: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
+        for name, value in row.items():
+            with contextlib.suppress(Erased):  # it is being erased at this very moment
+                row[name] = unseal_json(value, self._keyring, f"{table.name}/{row.get('id')}")
         return row
 
     def _all(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
