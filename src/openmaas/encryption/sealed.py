@@ -261,6 +261,9 @@ class SealedWriter:
             os.close(self._file)
             self._file = -1
 
+    def __del__(self) -> None:
+        self.drop()
+
     def _put(self, data: bytes | memoryview, *, last: bool) -> None:
         view = memoryview(self._cipher.seal(self._number, data, last=last))
         while view:
@@ -333,7 +336,7 @@ def open_sealed(
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        if growing and _unborn(file):
+        if (growing or size == 0) and _unborn(file):
             os.close(file)
             return io.BytesIO()
         header = _header(file)
@@ -415,6 +418,11 @@ def unseal_file(source: Path, keyring: Keyring, name: str, target: Path) -> int:
     return size
 
 
+def least_size(plain: int) -> int:
+    """Bytes on disk that a sealed file of so many cannot go below."""
+    return _HEAD + _OVERHEAD + plain if plain else 0
+
+
 def pieces(file: BinaryIO) -> Iterator[bytes]:
     """All of a file, of which little is in memory at one time."""
     while piece := file.read(MOST):
@@ -450,6 +458,11 @@ def unseal(sealed: bytes, keyring: Keyring, about: bytes) -> bytes:
         return AESGCM(key.secret).decrypt(nonce, sealed[at + NONCE_BYTES :], header + about)
     except (InvalidTag, UnicodeDecodeError):
         raise SealBroken("what is stored was changed, or is another's") from None
+
+
+def key_of(sealed: bytes) -> str:
+    """The id of the key that something small was sealed with."""
+    return sealed[2 : 2 + sealed[1]].decode("ascii", "replace")
 
 
 def seal_json(value: Any, key: Key, about: str) -> dict[str, str]:
