@@ -14,6 +14,7 @@ import httpx
 from tests.processes import ServerProcess
 
 TENANTS = ("north", "south", "east", "west")
+DEDICATED = ("north", "east")  # of them, in servers where some have replicas of their own
 _random = random.Random(4)
 
 
@@ -58,7 +59,7 @@ def _completion(canary: str, number: int) -> tuple[str, dict[str, Any]]:
 
 
 def _remembered(canary: str, number: int) -> tuple[str, dict[str, Any]]:
-    """Many blocks of the KV cache, which tenants share in the prefix cache."""
+    """Many blocks of the KV cache, which a prefix cache would let tenants share."""
     text = f"{SHARED} The word of day {number} is {canary}. The word of day {number} is"
     body = {"model": "smollm2-135m", "prompt": text, "max_tokens": 8, "temperature": 0, "n": 2}
     return "/v1/completions", body
@@ -124,11 +125,15 @@ def requests_of(kind: str) -> list[Request]:
 class House:
     """A key of each tenant at a server, and how to ask with it."""
 
-    def __init__(self, server: ServerProcess, client: httpx.Client) -> None:
+    def __init__(
+        self, server: ServerProcess, client: httpx.Client, dedicated: tuple[str, ...]
+    ) -> None:
         self._client = client
         self._keys = {}
         for tenant in TENANTS:
             server.client.post("/v1/tenants", json={"id": tenant})
+            policy = {"dedicated": tenant in dedicated}
+            server.client.put(f"/v1/tenants/{tenant}/privacy", json=policy).raise_for_status()
             made = server.client.post(f"/v1/tenants/{tenant}/keys", json={"name": "isolation"})
             self._keys[tenant] = made.json()["secret"]
 
@@ -146,10 +151,14 @@ class House:
 
 
 @contextmanager
-def housed(server: ServerProcess) -> Iterator[House]:
+def housed(server: ServerProcess, dedicated: tuple[str, ...] = ()) -> Iterator[House]:
+    """
+    Args:
+        dedicated: tenants with replicas of their own.
+    """
     limits = httpx.Limits(max_connections=32)
     with httpx.Client(base_url=server.url, timeout=120, limits=limits) as client:
-        yield House(server, client)
+        yield House(server, client, dedicated)
 
 
 def content(answer: httpx.Response) -> Any:

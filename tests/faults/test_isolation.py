@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.isolation import KINDS, TENANTS, Request, canaries, content, housed, requests_of
+from tests.faults.isolation import (
+    DEDICATED,
+    KINDS,
+    TENANTS,
+    Request,
+    canaries,
+    content,
+    housed,
+    requests_of,
+)
 from tests.processes import ServerProcess, cli, serving
 from tests.registry import small_translators
 from tests.stores import deploy
@@ -29,14 +38,15 @@ OWN = ["openvino_genai, prefix cache", "llamacpp", "ctranslate2_translation"]
 def others(
     starters: Path, gemma_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """A server of what ``server`` has not: a prefix cache, llama.cpp and CTranslate2."""
+    """A server of what ``server`` has not: replicas of tenants' own with a prefix cache,
+    llama.cpp and CTranslate2."""
     folder = tmp_path_factory.mktemp("isolation")
     data = Path(shutil.copytree(starters, folder / "data"))
     small_translators.complete(folder / "marian", "marian")
     cli(data, "models", "push", "marian", str(folder / "marian"), "--deploy")
     cli(data, "models", "push", "gemma", str(gemma_folder / "model.gguf"))
     deploy(data, "gemma", threads=1)  # its threads wait by spinning
-    deploy(data, "smollm2-135m", prefix_cache=True)
+    deploy(data, "smollm2-135m", prefix_cache="dedicated")
     with serving(data) as running:
         yield running
 
@@ -46,12 +56,24 @@ def test_tenants_beside_each_other(server: ServerProcess) -> None:
 
 
 def test_tenants_beside_each_other_in_caches_and_slots(others: ServerProcess) -> None:
-    check(others, OWN)
+    check(others, OWN, DEDICATED)
+    seen = [
+        one
+        for one in others.client.get("/v1/deployments").json()["data"]
+        if one["model"] == "smollm2-135m"
+    ]
+    assert {one["serves"] for one in seen} == {None, *DEDICATED}
+    asked = {  # of each process, whether its engine keeps what prompts begin with
+        one["serves"]: f'"prefix_cache":{str(one["serves"] is not None).lower()}'
+        in Path(f"/proc/{one['workers'][0]['pid']}/cmdline").read_text()
+        for one in seen
+    }
+    assert all(asked.values()), asked
 
 
-def check(server: ServerProcess, kinds: list[str]) -> None:
+def check(server: ServerProcess, kinds: list[str], dedicated: tuple[str, ...] = ()) -> None:
     rng = random.Random(SEED)
-    with housed(server) as house:
+    with housed(server, dedicated) as house:
         alone = {}
         for kind in kinds:
             asked = requests_of(kind)

@@ -12,7 +12,7 @@ import pytest
 
 from openmaas.errors import ArtifactRefused, ConfigurationError
 from openmaas.inference import Chat, Complete, Message, Sampling, Tool
-from openmaas.runtimes import openvino_genai
+from openmaas.runtimes import openvino_genai, openvino_genai_engine
 from openmaas.runtimes.grammar_gate import GrammarGate
 from openmaas.runtimes.openvino_genai import OpenVINOGenAI
 from openmaas.runtimes.openvino_grammar import grammar_tokenizer
@@ -171,6 +171,33 @@ def test_the_vocabularys_bytes_are_those_of_the_engine(smollm2_folder: Path) -> 
     tokenizer = grammar_tokenizer(vocabulary.raw)
     text = "Grüße 🙂 tab\tend"
     assert tokenizer.decode(vocabulary.encode(text), skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_only_with_the_cache_is_a_prompt_not_read_again(
+    smollm2_folder: Path, monkeypatch: pytest.MonkeyPatch, remembers: bool
+) -> None:
+    """T3 without a clock: the steps that are taken before the first token."""
+    monkeypatch.setattr(openvino_genai_engine, "MAX_BATCHED_TOKENS", 32)
+    options = {"prefix_cache": remembers, "prompt_lookup": False}
+    opened = openvino_genai.open(smollm2_folder, options)
+    prompt = opened.encode("The shop sells lamps, chairs, tables and books. " * 20)
+    other = opened.encode("Nobody knows where the river begins or why it ends. " * 20)
+
+    def steps(prompt: list[int]) -> int:
+        opened.add(1, prompt, Sampling(temperature=0, max_tokens=1))
+        count = 0
+        while opened.busy():
+            opened.step()
+            count += 1
+        return count
+
+    whole = len(prompt) // 32
+    assert whole >= 6
+    assert steps(prompt) >= whole
+    assert steps(other) >= len(other) // 32
+    assert steps(prompt) <= 3 if remembers else steps(prompt) >= whole
+    opened.close()
 
 
 @pytest.mark.parametrize(

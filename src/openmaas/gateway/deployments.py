@@ -61,6 +61,7 @@ class DeploymentView(Struct):
     model: str
     version: int
     tenant: str  # "": everybody's
+    serves: str | None  # the one tenant that it answers, of a public model; null: all
     state: str
     detail: str
     progress: str | None  # while callers wait for it
@@ -138,7 +139,7 @@ class Routes:
         seen = [
             _deployment(one)
             for one in fleet.everything()
-            if one.tenant == caller.tenant or caller.may("admin")
+            if caller.tenant in (one.tenant, one.serves) or caller.may("admin")
         ]
         room = fleet.residency
         memory = Memory(room.budget, room.taken(), room.evictions)
@@ -182,7 +183,8 @@ class Routes:
         pipeline, caller = exchange.pipeline, exchange.caller
         owner = await pipeline.owner(caller, model, pipeline.fleet.in_registry)
         gone = await asyncio.to_thread(self._records.remove, model, By(caller.key), number, owner)
-        kept = {one.digest for one in await asyncio.to_thread(self._records.versions)}
+        versions = await asyncio.to_thread(self._records.versions)
+        kept = {(one.tenant, one.digest) for one in versions}
         await asyncio.to_thread(self._artifacts.collect, kept, gone)
         await exchange.respond_json(Removed(model))
 
@@ -280,6 +282,7 @@ def _deployment(one: Deployment) -> DeploymentView:
         one.model,
         one.number,
         one.tenant,
+        one.serves,
         one.state,
         one.detail,
         None if one.state in ("ready", "asleep", "broken", "stopping") else one.progress(),
