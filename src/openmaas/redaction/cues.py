@@ -22,6 +22,10 @@ def words(*several: str) -> re.Pattern[str]:
 _DIGITS = re.compile(r"\d+")
 
 
+def has_digit(text: str) -> bool:
+    return _DIGITS.search(text) is not None
+
+
 def around_digits(text: str, reach: int) -> list[tuple[int, int]]:
     """Stretches of ``text`` that are no farther than ``reach`` characters from a digit: all that
     slow expressions need look at, where what they find has one."""

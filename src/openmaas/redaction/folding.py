@@ -10,12 +10,13 @@ from openmaas.redaction.entity import Entity
 
 # One character for one: places in the text stay what they are.
 _ALIKE = (
-    {zero + n: 48 + n for zero in (0x660, 0x6F0, 0x966, 0xFF10) for n in range(10)}
-    | {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}
-    | dict.fromkeys((0xA0, 0x2007, 0x202F, 0x2009, 0x3000, 0x2002, 0x2003), 0x20)
-    | dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFE63), 0x2D)
-    | {0x2019: 0x27, 0x2018: 0x27}
+    {chr(zero + n): str(n) for zero in (0x660, 0x6F0, 0x966, 0xFF10) for n in range(10)}
+    | {chr(wide): chr(wide - 0xFEE0) for wide in range(0xFF01, 0xFF5F)}
+    | dict.fromkeys("\u00a0\u2007\u202f\u2009\u3000\u2002\u2003", " ")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63", "-")
+    | dict.fromkeys("\u2018\u2019", "'")
 )
+_FOLDS = re.compile(f"[{''.join(_ALIKE)}]")
 # Marks that are not seen, Arabic vowels and the dash that stretches Arabic words.
 _UNSEEN = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u0640\u064b-\u0652\u0670"
 _VARIES = re.compile(f"[{_UNSEEN}]|[^\\W\\d_][\u0300-\u036f]+")
@@ -28,7 +29,7 @@ class Folded:
     def __init__(self, text: str) -> None:
         self.text, self._origin = text, None
         if not text.isascii():
-            self.text = text.translate(_ALIKE)
+            self.text = _FOLDS.sub(lambda found: _ALIKE[found[0]], text)
             if _VARIES.search(self.text):
                 self.text, self._origin = _composed(self.text)
 

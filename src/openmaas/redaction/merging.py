@@ -16,6 +16,21 @@ def merged(text: str, entities: Iterable[Entity]) -> list[Entity]:
     names and addresses; of equals the longer holds, then the former. Of a name or address that
     loses, what sticks out of the winners holds all the same."""
     kept: list[Entity] = []
+    together: list[Entity] = []  # a chain of overlaps
+    end = -1
+    for one in sorted(entities, key=lambda one: one.start):
+        if one.start >= end:
+            kept += _winners(text, together)
+            together = []
+        together.append(one)
+        end = max(end, one.end)
+    return kept + _winners(text, together)
+
+
+def _winners(text: str, entities: list[Entity]) -> list[Entity]:
+    if len(entities) < 2:
+        return entities
+    kept: list[Entity] = []
     starts: list[int] = []
 
     def keep(one: Entity) -> None:

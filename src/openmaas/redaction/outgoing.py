@@ -10,7 +10,7 @@ from openmaas.redaction.entity import Entity
 from openmaas.redaction.finder import Finder
 from openmaas.redaction.placeholders import label
 from openmaas.redaction.policy import Action
-from openmaas.redaction.segments import Segmenter
+from openmaas.redaction.segments import LONGEST_LOOK, Segmenter
 from openmaas.redaction.vault import Vault
 
 _THING = "\ufffc"  # stands for what was put back, while the text around it is looked at
@@ -131,8 +131,9 @@ class _MadeUp:
         parts = []
         at = 0
         while at < len(self._held):
-            rest = self._held[at:]
-            segment = self._segmenter.next(rest, final=final)
+            rest = self._held[at : at + LONGEST_LOOK]
+            is_rest = at + LONGEST_LOOK >= len(self._held)
+            segment = self._segmenter.next(rest, final=final and is_rest)
             if segment is None:
                 break
             end = segment.end

@@ -10,8 +10,8 @@ import regex
 from openmaas.errors import InvalidRequest
 from openmaas.redaction.entity import SHAPED, Entity
 
-PATIENCE = 0.25  # seconds that one expression may take for one text
-PROBE = 0.05  # seconds that it may take for one of the texts that it is tried on first
+PATIENCE = 0.5  # seconds that one expression may take for one text
+PROBE = 0.25  # seconds that it may take for one of the texts that it is tried on first
 _PROBE_LENGTH, _MOST_PROBES = 2000, 40
 _MOST_FOUND = 100_000  # of one label in one text
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from openmaas.redaction.detectors.not_names import NEVER
 from openmaas.redaction.own import Expressions, Words
 
 LONGEST_RUN = 256
@@ -19,6 +20,9 @@ LONGEST_RUN = 256
 
 LONGEST_WORD = 4096
 """Characters of a word after which it is taken for two, and of a private key's lines."""
+
+LONGEST_LOOK = 4 * LONGEST_WORD
+"""Characters of which the next segment surely is known, however the text goes on."""
 
 _MARGIN = 64  # characters at the end of a run that was cut which are looked at again
 
@@ -28,6 +32,7 @@ _TOKEN = re.compile(
     rf"\s{{1,{LONGEST_WORD}}}|[{_STOPS}]|[^\s{_STOPS}{_JOINED}]{{1,{LONGEST_WORD}}}"
     rf"|(?:(?![{_STOPS}])[{_JOINED}]){{1,{LONGEST_WORD}}}"
 )
+_LONG = 25  # letters: a word of so many may be something else
 _PLAIN = re.compile(r"['\"(\[*_]*[a-zß-öø-ÿā-ž\ufffc'’-]{1,24}[.,;:!?)\]'\"*_…]*")
 _PLAIN_SIGNS = re.compile(r"[^\w@:/<+#\\]+|\ufffc+\W*")
 # Letters of scripts with capitals: Latin, Greek, Cyrillic, Armenian, Georgian.
@@ -39,7 +44,7 @@ _KEY_BEGIN, _KEY_END = "-----BEGIN", re.compile(r"-----END [A-Z0-9 ]{0,60}-----"
 # Lower-case words within names, addresses, dates and numbers.
 _WITHIN = frozenset(
     "de del della delle dei di da do dos das du des la le les los las el al y e i o van von vom zu"
-    " zum zur der den dem ter ten te het 't bin ibn ben bint abu of and the und et en op an am in"
+    " zum zur der den dem ter ten te het 't bin ibn ben bint abu of en op an am in"
     " im bei ext x st nd rd th d d' l' l’ d’ c/o c/ n° nº nr no bis sur s/n po esq jr sr".split()
 )
 # And those that one begins with.
@@ -56,6 +61,8 @@ _BEGINNING = frozenset(
     " stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada"
     " grudnia janeiro fevereiro março maio junho julho setembro outubro novembro dezembro".split()
 )
+# Capitalised, they only begin sentences.
+_NEVER = NEVER - frozenset("am an auf im in unter zum zur le la los las el".split())
 _EDGES = ".,;:!?()[]'\"*_"
 
 
@@ -85,6 +92,10 @@ class Segmenter:
         self._vocabulary = words.vocabulary
         self._all = bool(expressions.patterns)
 
+    def _begins(self, token: str) -> bool:
+        """Whether a run may begin with it: not with what only begins sentences."""
+        return not self._passes(token) and (self._all or token.strip(_EDGES).lower() not in _NEVER)
+
     def next(self, text: str, *, final: bool) -> Segment | None:
         """The segment that ``text`` begins with; ``None``: not before more of it is known.
 
@@ -93,7 +104,7 @@ class Segmenter:
         """
         plain = 0
         for start, token, is_whole in _tokens(text, final):
-            if self._passes(token) and (is_whole or token[0].isspace()):
+            if not self._begins(token) and (is_whole or token[0].isspace()):
                 plain = start + len(token)
                 continue
             if plain:
@@ -136,6 +147,8 @@ class Segmenter:
             return True
         if self._all:
             return False
+        if token.isascii() and token.isalpha() and token.islower() and not self._vocabulary:
+            return token not in _BEGINNING and len(token) < _LONG
         if _PLAIN_SIGNS.fullmatch(token):
             return True
         word = token.strip(_EDGES).casefold()

@@ -113,6 +113,14 @@ _STATE = (
     r"(?:A[AEKLPRSZ]|C[AOT]|D[CE]|F[LM]|G[AU]|HI|I[ADLN]|K[SY]|LA|M[ADEHINOPST]|N[CDEHJMVY]|O[HKR]"
     r"|P[ARW]|RI|S[CD]|T[NX]|UT|V[AIT]|W[AIVY]|NSW|VIC|QLD|TAS|ACT|ON|BC|QC)"
 )
+_WORD = re.compile(r"[^\W\d_]+")
+_LOWER = frozenset(_WORD.findall(_TYPES.replace("\\", "")))
+_CAPITALISED = _LOWER.union(
+    _WORD.findall(f"{_SURE} {_ENGLISH}".lower().replace("\\", "")),
+    "straße strasse broadway box postfach postbus postale apartado pocztowa am an auf im zum zur"
+    " unter usnv usns uss uscgc".split(),
+)
+_STREET_ENDS = tuple(_WORD.findall(f"{_COMPOUND} {_PERHAPS}".replace("\\", "")))
 # A part that may follow a street, from the most telling.
 _AFTER = (
     rf"{_UNIT}(?![\w])",
@@ -184,6 +192,8 @@ class Addresses:
     def _western(self, text: str) -> Iterator[tuple[int, int]]:
         last = 0
         for since, until in cues.around_digits(text, _REACH):
+            if not _names_street(text[since:until]):
+                continue
             for found in _STREET.finditer(text, since, until):
                 if found.start() >= last:
                     last = _extended(text, found.end())[0]
@@ -193,6 +203,20 @@ class Addresses:
                 end, has_postal = _extended(text, found.end())
                 if has_postal or (start < found.start() and end > found.end()):
                     yield start, end
+
+
+def _names_street(text: str) -> bool:
+    """Whether any word can be of a street: far faster than to look for one."""
+    for word in _WORD.findall(text):
+        if word[0].isupper():
+            plain = word.lower()
+            if plain in _CAPITALISED or plain.removesuffix("s") in _CAPITALISED:
+                return True
+            if plain.endswith(_STREET_ENDS):
+                return True
+        elif word in _LOWER:
+            return True
+    return False
 
 
 def _begun(text: str, start: int) -> int:

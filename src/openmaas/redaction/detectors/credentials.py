@@ -37,7 +37,8 @@ _TOKENS = {
 _URL = re.compile(r"://([^\s/@:]{0,128}:[^\s/@]{1,256})@(?=[\w\[])")
 
 _NAMES = (
-    "pass", "pwd", "wort", "key", "token", "secret", "contraseña", "senha", "hasło", "密", "口令", "كلمة",
+    "passw", "passphrase", "pwd", "kennwort", "api", "secret", "access", "token", "private",
+    "mot de passe", "contraseña", "senha", "hasło", "wachtwoord", "密", "口令", "كلمة",
 )  # fmt: skip
 _NAMED = re.compile(
     r"(?<![^\W_])(?:pass(?:word|wd|phrase|wort)|pwd|kennwort|api[ _-]?key|secret(?:[ _-]?key)?"

@@ -231,6 +231,8 @@ class Identities:
     kinds: tuple[Kind, ...] = ("national_id",)
 
     def find(self, text: str) -> Iterable[Entity]:
+        if not cues.has_digit(text):
+            return
         for found in _NUMBER.finditer(text):
             yield from _first(text, found.start(), found[0], _NUMBERS)
         for found in _WITH_LETTERS.finditer(text):

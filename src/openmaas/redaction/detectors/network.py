@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from openmaas.redaction.cues import before
+from openmaas.redaction.cues import before, has_digit
 from openmaas.redaction.entity import SHAPED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -33,6 +33,8 @@ class Network:
     kinds: tuple[Kind, ...] = ("ip_address", "mac_address")
 
     def find(self, text: str) -> Iterable[Entity]:
+        if ":" not in text and not has_digit(text):
+            return
         for found in _V4.finditer(text):
             if not before(text, found.start(), _VERSION, 16):
                 yield Entity(found.start(), found.end(), "ip_address", SHAPED)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from stdnum import iban, luhn
 
+from openmaas.redaction.cues import has_digit
 from openmaas.redaction.entity import CHECKED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -44,6 +45,8 @@ class Payments:
     kinds: tuple[Kind, ...] = ("credit_card", "iban")
 
     def find(self, text: str) -> Iterable[Entity]:
+        if not has_digit(text):
+            return
         for found in _CARD.finditer(text):
             digits = re.sub("[ -]", "", found[0])
             if _GROUPS.fullmatch(found[0]) and _is_card(digits):

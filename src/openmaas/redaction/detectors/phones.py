@@ -70,6 +70,8 @@ class Phones:
     kinds: tuple[Kind, ...] = ("phone",)
 
     def find(self, text: str) -> Iterable[Entity]:
+        if not cues.has_digit(text):
+            return
         for found in _CANDIDATE.finditer(text):
             raw, start = found[0], found.start()
             if _DATE.fullmatch(raw):
