@@ -86,6 +86,8 @@ TABLE = {
     ("GET", "/v1/datasets"): Route("train"),
     ("GET", "/v1/datasets/{dataset}"): Route("train"),
     ("GET", "/v1/datasets/{dataset}/preview"): Route("train"),
+    ("GET", "/v1/datasets/{dataset}/budget"): Route("train"),
+    ("PUT", "/v1/datasets/{dataset}/budget"): Route("train", {"epsilon": 1, "delta": 1e-5}),
     ("DELETE", "/v1/datasets/{dataset}"): Route("train"),
     ("POST", "/v1/datasets/{dataset}/erase"): Route("train", {"confirm": "DATASET"}),
     ("POST", "/v1/models"): Route("train", {"name": "x", "upload": "up_0"}),

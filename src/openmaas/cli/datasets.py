@@ -150,6 +150,52 @@ def show(
             say(f"  {column}: {text if len(text) <= 200 else text[:199] + '…'}")
 
 
+BUDGET_EXAMPLES = """[bold]Examples[/]
+
+openmaas datasets budget ds_0123456789abcdef01234567 --epsilon 8 --delta 1e-5
+
+openmaas datasets budget ds_0123456789abcdef01234567"""
+
+
+@app.command(epilog=BUDGET_EXAMPLES)
+def budget(
+    dataset: Id,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Give it this budget; delta too. [dim]\\[as it is][/]")
+    ] = None,
+    delta: Annotated[float | None, typer.Option(help="[dim]\\[as it is][/]")] = None,
+    json: Json = False,
+    url: Url = remote.DEFAULT_URL,
+) -> None:
+    """Shows what private jobs and sessions have spent of a data set's budget, or sets it."""
+    with remote.client(url) as client:
+        found = client.datasets.budget(dataset)
+        if epsilon is not None or delta is not None:
+            now = found["budget"] or {}
+            wanted = {"epsilon": epsilon, "delta": delta}
+            wanted = {name: now.get(name) if one is None else one for name, one in wanted.items()}
+            if None in wanted.values():
+                raise ConfigurationError("say both --epsilon and --delta")
+            found = client.datasets.budget(dataset, **wanted)
+    if json:
+        say(json_.dumps(found))
+        return
+    for label in ("budget", "spent", "held", "left"):
+        amount = found[label]
+        told = f"ε = {amount['epsilon']:.4g}, δ = {amount['delta']:.3g}" if amount else "none"
+        say(f"{label:<8} {told}")
+    if found["unprotected"]:
+        say(f"{found['unprotected']} jobs or sessions learnt from it without privacy", "yellow")
+    if found["spends"]:
+        rows = [
+            [one["id"], one["state"], f"{one['epsilon']:.4g}", f"{one['delta']:.3g}",
+             "" if one["steps"] is None else f"{one['steps']:,}", date(one["created"])]
+            for one in found["spends"]
+        ]  # fmt: skip
+        columns = ["job or session", "state", "epsilon", "delta", "steps", "created"]
+        table(columns, rows, right=("epsilon", "delta", "steps"))
+
+
 @app.command(epilog="[bold]Example[/]\n\nopenmaas datasets remove ds_0123456789abcdef01234567")
 def remove(dataset: Id, url: Url = remote.DEFAULT_URL) -> None:
     """Removes a data set that no unfinished job learns from."""

@@ -35,6 +35,8 @@ openmaas train digits --data digits.npz --network digits.keras --epochs 20 --los
 
 openmaas train mood --data ds_0123456789abcdef --recipe text_lstm --set units=64 --promote-if accuracy=0.9
 
+openmaas train topics --data news.csv --recipe text_encoder --target topic --epsilon 3 --delta 1e-5
+
 Recipes: text_embeddings, text_lstm, text_gru, text_transformer, text_encoder, seq2seq_rnn,
 seq2seq_transformer, tabular_mlp, image_cnn; docs/training.md has their parameters."""  # noqa: E501
 
@@ -66,6 +68,15 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     backend: Annotated[str, typer.Option(help="jax, tensorflow or torch.")] = "jax",
+    epsilon: Annotated[
+        float | None, typer.Option(help="Train privately: ε at the most; delta too.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Of private training: below 1 / rows.")
+    ] = None,
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Of private training: each row's gradient. [dim]\\[1][/]")
+    ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Serve it at once.")] = False,
     promote_if: Annotated[
         str | None,
@@ -102,6 +113,7 @@ def train(
             parameters=pairs(set_ or [], "--set") or None,
             fit={name: value for name, value in fit.items() if value is not None},
             promote=_promotion(promote, promote_if),
+            privacy=_privacy(epsilon, delta, max_grad_norm),
         )
     say(f"{job.id} is queued")
     if detach:
@@ -176,10 +188,27 @@ def show(
     if card is not None:
         rows.append(["held out", metrics(card["card"]["metrics"])])
         rows.append(["artifact", card["digest"]])
+    promised = None if card is None else card["card"].get("privacy")
+    if promised is not None:
+        rows += _promise(promised)
     for label, value in rows:
         say(f"{label:<10} {value}")
     if card is not None and card["card"].get("confusion"):
         show_confusion(card["card"]["confusion"])
+
+
+def _promise(told: dict[str, Any]) -> list[list[str]]:
+    """What a private version promises, and what not."""
+    rows = [
+        ["privacy", f"ε = {told['epsilon']:.4g}, δ = {told['delta']:.3g}, by {told['accountant']}"],
+        ["protects", told["unit"]],
+        ["", told["unit_note"]],
+        ["steps", f"{told['steps']:,} of {told['planned_steps']:,}, each takes a row with the "
+                  f"probability {told['sampling_rate']:.4g} ({told['sampling']})"],
+        ["noise", f"{told['noise']}, {told['noise_multiplier']:g} times the bound of a row's "
+                  f"gradient, {told['max_grad_norm']:g}"],
+    ]  # fmt: skip
+    return rows + [["not" if not at else "", one] for at, one in enumerate(told["not_covered"])]
 
 
 @app.command(epilog="[bold]Example[/]\n\nopenmaas jobs watch job_0123456789abcdef01234567")
@@ -221,6 +250,17 @@ def resume(job: Id, url: Url = remote.DEFAULT_URL) -> None:
 def cancel(job: Id, url: Url = remote.DEFAULT_URL) -> None:
     """Ends a job; nothing comes of it."""
     _act(job, "cancel", url)
+
+
+def _privacy(
+    epsilon: float | None, delta: float | None, max_grad_norm: float | None
+) -> dict[str, float] | None:
+    if epsilon is None and delta is None and max_grad_norm is None:
+        return None
+    if epsilon is None or delta is None:
+        raise ConfigurationError("private training has both --epsilon and --delta")
+    bound = {} if max_grad_norm is None else {"max_grad_norm": max_grad_norm}
+    return {"epsilon": epsilon, "delta": delta} | bound
 
 
 def _promotion(at_once: bool, bound: str | None) -> bool | dict[str, Any]:

@@ -95,6 +95,7 @@ class Datasets:
         name: str | None = None,
         tell: Told | None = None,
         wait: bool = True,
+        budget: Object | None = None,
         **options: Any,
     ) -> Dataset:
         """Makes a data set.
@@ -105,6 +106,7 @@ class Datasets:
             name: what to call it; None: as the file is called.
             tell: called with the bytes sent, those in all, and what is done.
             wait: return once it is ready; else once it waits to be read.
+            budget: of privacy: ``{"epsilon": …, "delta": …}``.
             options: ``format``, else its name tells; ``target``, ``kinds``, ``split``, ``seed``,
                 ``bad_rows``, ``max_bad_fraction``, ``delimiter``, ``image_size``, ``channels``.
 
@@ -116,6 +118,7 @@ class Datasets:
         form = options.pop("format", None)
         chosen = {key: value for key, value in options.items() if value is not None}
         body = {"name": name or path.name, "upload": upload, "format": form, "options": chosen}
+        body |= {} if budget is None else {"budget": budget}
         made = Dataset.of(self._http.post("/v1/datasets", body))
         return self.wait(made, tell) if wait else made
 
@@ -158,6 +161,21 @@ class Datasets:
         """Names of the ``columns`` and the first ``rows``."""
         found: Object = self._http.get(f"{_path(dataset)}/preview")
         return found
+
+    def budget(
+        self, dataset: str, *, epsilon: float | None = None, delta: float | None = None
+    ) -> Object:
+        """The data set's budget of privacy: what was ``spent`` of it, is ``held`` and is ``left``.
+
+        Args:
+            epsilon, delta: both, to give it a budget, or another one.
+        """
+        path = f"{_path(dataset)}/budget"
+        if epsilon is None and delta is None:
+            found: Object = self._http.get(path)
+            return found
+        changed: Object = self._http.put(path, {"epsilon": epsilon, "delta": delta})
+        return changed
 
     def delete(self, dataset: str) -> None:
         self._http.delete(_path(dataset))

@@ -132,7 +132,9 @@ class Training:
             job: ``recipe`` and ``parameters``, or ``network``: a Keras model, its JSON, or a path
                 of a ``.keras`` file; ``inputs`` and ``target`` (columns); ``fit`` (optimizer,
                 loss, metrics, epochs, batch_size, callbacks, class_weight, seed, backend);
-                ``promote`` (True, or ``{"metric": …, "at_least": …}``): serve it at once.
+                ``promote`` (True, or ``{"metric": …, "at_least": …}``): serve it at once;
+                ``privacy`` (``{"epsilon": 3, "delta": 1e-5}``; ``max_grad_norm``, ``noise``,
+                ``noise_multiplier``): what may be learnt of any one row is bounded.
 
         Raises:
             JobFailed: it failed.

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 import dp_accounting
+from dp_accounting.mechanism_calibration import NoBracketIntervalFoundError
 from dp_accounting.pld import PLDAccountant
 from msgspec import Struct
 
@@ -49,7 +50,7 @@ def noise_multiplier(epsilon_: float, delta: float, rate: float, steps: int) -> 
 
     try:
         found = dp_accounting.calibrate_dp_mechanism(PLDAccountant, made, epsilon_, delta)
-    except (ValueError, ArithmeticError, dp_accounting.NoBracketIntervalFoundError):
+    except (ValueError, ArithmeticError, NoBracketIntervalFoundError):
         found = math.inf
     rounded = math.ceil(found * DIGITS) / DIGITS if found <= MOST_NOISE else math.inf
     if rounded > MOST_NOISE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +85,17 @@ class Settling:
         if held is not None and held.state == "held":
             self._settle(held, spent_of(held))
 
-    def ended(self, jobs: Path) -> None:
+    def ended(self, folder: Callable[[str], Path]) -> None:
         """All that is held by what is at its end.
 
         Args:
-            jobs: where the folders of jobs are.
+            folder: a job's, by its id.
         """
         for id, attempts in self.budgets.ended():
             if attempts is None:
                 self.session(id)
             else:
-                self.job(id, jobs / id, attempts)
+                self.job(id, folder(id), attempts)
 
     def _settle(self, held: Spend, spent: Spent | None) -> None:
         if spent is None or spent.steps == 0:
