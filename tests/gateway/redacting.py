@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from tests.conftest import deploy_echo
+from tests.processes import ServerProcess
+from tests.stores import ME, opened
 
 from openmaas.redaction.policy import RedactionPolicy
 from openmaas.tenancy.keys import NewKey
 from openmaas.tenancy.privacy import PrivacyPolicy
-from tests.conftest import deploy_echo
-from tests.processes import ServerProcess
-from tests.stores import ME, opened
 
 EMAIL, PHONE, IBAN = "anna.schmidt@example.org", "+49 30 901820", "DE89 3704 0044 0532 0130 00"
 SECRETS = (EMAIL, PHONE, IBAN)
@@ -28,9 +28,7 @@ class House(NamedTuple):
     keys: dict[str, str]
     log: Path
 
-    def post(
-        self, path: str, body: Any, tenant: str = "hide", **headers: str
-    ) -> httpx.Response:
+    def post(self, path: str, body: Any, tenant: str = "hide", **headers: str) -> httpx.Response:
         return httpx.post(
             self.server.url + path,
             json=body,

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from openai import BadRequestError, OpenAI
+from tests.conftest import deploy_echo
 from tests.gateway.redacting import EMAIL, IBAN, LETTER, PHONE, SECRETS, House, furnished
 from tests.processes import serving
 
@@ -39,6 +40,7 @@ def house(digits_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     data = Path(shutil.copytree(digits_only, folder / "data"))
     log = folder / "seen.jsonl"
     keys = furnished(data, log, POLICIES)
+    deploy_echo(data, "echo-slow", tokens_per_second=200)
     with serving(data) as server:
         yield House(server, keys, log)
 
@@ -58,7 +60,7 @@ def user(text: str) -> list[Any]:
 
 
 def chat(**more: Any) -> dict[str, Any]:
-    return {"model": "echo", "messages": user(LETTER), "max_tokens": 60, **more}
+    return {"model": "echo", "messages": user(LETTER), "max_tokens": 60} | more
 
 
 def nothing_leaked(house: House) -> str:
@@ -277,7 +279,7 @@ def test_what_a_model_makes_up(house: House) -> None:
 
 def test_a_stream_ends_where_a_model_makes_something_up(house: House) -> None:
     """What was sent of it before is billed, as of a stream whose client leaves."""
-    asked = chat(messages=user(MADE_UP), max_tokens=34, stream=True)
+    asked = chat(model="echo-slow", messages=user(MADE_UP), max_tokens=34, stream=True)
     answer = house.post("/v1/chat/completions", asked, "block")
     assert answer.status_code == 200
     *chunks, error, done = [

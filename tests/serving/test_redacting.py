@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -199,10 +200,9 @@ async def test_a_child_that_is_killed_is_replaced(searching: Searching) -> None:
 async def test_callers_that_leave_free_their_child(searching: Searching) -> None:
     made = await redaction(searching)
     task = asyncio.ensure_future(made.request(said("x " * 200_000), INFO))
-    while not searching._children:  # it has been started
-        await asyncio.sleep(0.001)
+    await made.request(said("x " * INLINE), INFO)  # both have a child meanwhile
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError):
         await task
     hidden, _ = await (await redaction(searching)).request(said("x " * INLINE + EMAIL), INFO)
     assert EMAIL not in repr(hidden)
@@ -217,7 +217,9 @@ async def hidden_text(searching: Searching, text: str, **more: Any) -> tuple[str
     return request.messages[0].content or "", answers, made
 
 
-LETTER = f"Dear {EMAIL} and {OTHER},\nthe account {IBAN} is <b>closed</b> [EMAIL_1] 你好 🙂 {EMAIL}."
+LETTER = (
+    f"Dear {EMAIL} and {OTHER},\nthe account {IBAN} is <b>closed</b> [EMAIL_1] 你好 🙂 {EMAIL}."
+)
 
 
 async def test_however_an_answer_is_cut(searching: Searching) -> None:
@@ -325,8 +327,7 @@ async def test_what_a_model_makes_up(searching: Searching, action: str) -> None:
     events: list[Event] = [*(Delta(text=one) for one in cut(text)), Delta(finish="stop"), END]
     if action == "block":
         with pytest.raises(PersonalData) as caught:
-            for event in events:
-                await answers.told([event])
+            await answers.told(events)
         assert "carol" not in caught.value.message
         assert "email" in caught.value.message
     else:

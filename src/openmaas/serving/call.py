@@ -29,8 +29,8 @@ class Call:
     __slots__ = (
         "_copied", "_done", "_events", "_finish", "_waiter", "answered", "answers", "charged",
         "copy", "deadline", "delivered", "dispatched", "expected", "first_event", "id",
-        "left_queue", "model", "progress", "request", "route", "seconds", "share", "started", "tokens_in",
-        "tokens_out", "usage", "version",
+        "left_queue", "model", "progress", "request", "route", "seconds", "share", "started",
+        "tokens_in", "tokens_out", "usage", "version",
     )  # fmt: skip
 
     def __init__(

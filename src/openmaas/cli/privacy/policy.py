@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ALL, NONE = "all", "none"
 
 
-
 def register(app: typer.Typer) -> None:
     app.command(epilog=POLICY)(policy)
     app.command(epilog=REDACT)(redact)
@@ -221,7 +220,10 @@ def _redaction_rows(one: RedactionPolicy) -> list[list[str]]:
         ["redaction", one.action],
         ["kinds", "all" if one.kinds is None else ", ".join(one.kinds) or "none"],
         ["patterns", ", ".join(one.patterns) or "none"],
-        ["word lists", ", ".join(f"{name} ({len(of)})" for name, of in one.words.items()) or "none"],
+        [
+            "word lists",
+            ", ".join(f"{name} ({len(of)})" for name, of in one.words.items()) or "none",
+        ],
         ["model", one.model or "none"],
         ["conversations", _yes(one.conversation)],
     ]

@@ -39,7 +39,6 @@ class New(Protocol):
         """
 
 
-
 class Answers:
     """Of one call; a stream is handed on as it comes, but for what may be half a placeholder.
 

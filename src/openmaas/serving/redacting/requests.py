@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -84,11 +84,12 @@ def _rewritten(request: Any, change: Change) -> Any:
         return _replace(request, inputs=_scored(request, change))
     if isinstance(request, Tag | Tokenize):
         inputs = [
-            change(text, f"input[{place}]", place) for place, text in enumerate(request.inputs)
+            change(text, param, place)
+            for place, (text, param) in enumerate(_texts(request.inputs, "input"))
         ]
         return _replace(request, inputs=inputs)
     if isinstance(request, Translate):
-        inputs = [change(text, f"input[{at}]") for at, text in enumerate(request.inputs)]
+        inputs = [change(text, param) for text, param in _texts(request.inputs, "input")]
         return _replace(request, inputs=inputs)
     if isinstance(request, Loglikelihood):
         answers = [change(text, f"answers[{at}]") for at, text in enumerate(request.answers)]
@@ -156,7 +157,7 @@ def _sampling(sampling: Sampling, change: Change) -> Sampling:
     return msgspec.structs.replace(sampling, stop=stop, json_schema=schema)
 
 
-def _texts(given: list[str | list[int]], param: str) -> Iterator[tuple[str, str]]:
+def _texts(given: Sequence[str | list[int]], param: str) -> Iterator[tuple[str, str]]:
     for number, text in enumerate(given):
         if not isinstance(text, str):
             raise InvalidRequest(

@@ -83,9 +83,7 @@ class Searching:
         """
         known = more or [()] * len(texts)
         if sum(map(len, texts)) <= INLINE and not search.slow:
-            return [
-                search.finder.find(text, one) for text, one in zip(texts, known, strict=True)
-            ]
+            return [search.finder.find(text, one) for text, one in zip(texts, known, strict=True)]
         if self._waiting >= WAITING:
             raise Overloaded("too many long texts are searched for personal data", retry_after=1)
         self._waiting += 1
