@@ -11,7 +11,7 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from openmaas import __version__
 from openmaas.database import Database
 from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.memory import Memory
 from openmaas.errors import StorageUnavailable
 from openmaas.privacy import withdrawing
 from openmaas.privacy.erasures import Amount, Erasure, Found, Trained, move
@@ -28,6 +29,7 @@ from openmaas.privacy.holdings import HOLDINGS, REMOVED_FIRST, Holding, rows_of
 from openmaas.privacy.retained import FOLDER as RETAINED
 from openmaas.privacy.signing import SignedRecord, Signer
 from openmaas.registry.artifacts import ArtifactStore
+from openmaas.registry.private import FOLDER as PRIVATE
 from openmaas.schema import (
     audit,
     batches,
@@ -37,6 +39,7 @@ from openmaas.schema import (
     datasets,
     files,
     jobs,
+    privacy_budgets,
     projects,
     sessions,
     tenants,
@@ -64,7 +67,7 @@ class Erasing:
 
     Args:
         folder: the data folder.
-        views: removes what of artifacts is unsealed in memory, by digest.
+        memory: where what is worked with lies unsealed.
     """
 
     def __init__(
@@ -73,13 +76,13 @@ class Erasing:
         keyring: Keyring,
         artifacts: ArtifactStore,
         folder: Path,
-        views: Callable[[str], object] = lambda _: None,
+        memory: Memory,
     ) -> None:
+        self._memory = memory
         self._database = database
         self._keyring = keyring
         self._artifacts = artifacts
         self._folder = folder
-        self._views = views
         self._signer = Signer(keyring)
 
     # --- the steps ----------------------------------------------------------------------------
@@ -117,9 +120,8 @@ class Erasing:
             else:
                 _remove_tenant(connection, erasure.tenant)
             self._keyring.destroy(connection, erasure.tenant, erasure.object or None)
-        for digest in self._unused(found.artifacts):
-            self._views(digest)
-            self._artifacts.remove(digest)
+        for digest in self._unused(erasure, found.artifacts):
+            self._artifacts.remove(digest, erasure.tenant)
 
     def finish(self, erasure: Erasure) -> bool:
         """Signs the record, once a last look finds nothing and the bytes of what was removed are
@@ -183,7 +185,8 @@ class Erasing:
         mine = sa.select(versions.c.digest).where(versions.c.tenant == erasure.tenant).distinct()
         others = sa.select(versions.c.digest).where(versions.c.tenant != erasure.tenant)
         digests = set(connection.execute(mine).scalars())
-        shared = digests & set(connection.execute(others).scalars())
+        theirs = set(connection.execute(others).scalars())
+        shared = {one for one in digests & theirs if not self._private(one, erasure.tenant)}
         return Found(
             {kind: one for kind, one in things.items() if one.count},
             sorted(digests - shared),
@@ -217,27 +220,48 @@ class Erasing:
         """Files and folders, those too whose rows are gone, as far as they can be known."""
         tenant, folder = erasure.tenant, self._folder
         with self._database.read() as connection:
+            found = self._work(connection, erasure)
             if erasure.object:
-                found = [folder / "datasets" / erasure.object]
-                found.append(folder / "datasets" / ".reading" / erasure.object)
+                found.append(folder / "datasets" / erasure.object)
                 upload = sa.select(datasets.c.upload).where(_is_dataset(erasure))
                 found += [folder / "uploads" / id for id in connection.execute(upload).scalars()]
                 return [path for path in found if path.exists()]
-            found = [folder / RETAINED / tenant]
-            for place, table in (
-                ("uploads", uploads), ("datasets", datasets), ("datasets/.reading", datasets),
-                ("jobs", jobs), ("sessions", sessions), ("files", files),
-            ):  # fmt: skip
+            found += [folder / RETAINED / tenant, folder / "artifacts" / PRIVATE / tenant]
+            for place, table in (("uploads", uploads), ("datasets", datasets), ("files", files)):
                 ids = connection.execute(sa.select(table.c.id).where(table.c.tenant == tenant))
                 found += [folder / place / id for id in ids.scalars()]
             ids = connection.execute(sa.select(batches.c.id).where(batches.c.tenant == tenant))
             found += [folder / "batches" / f"{id}.jsonl" for id in ids.scalars()]
         return [path for path in found if path.exists()]
 
-    def _unused(self, digests: Sequence[str]) -> Sequence[str]:
+    def _work(self, connection: sa.Connection, erasure: Erasure) -> list[Path]:
+        """Folders of jobs and sessions, on disk and in memory."""
+        found = []
+        for place, table in (("jobs", jobs), ("sessions", sessions)):
+            query = sa.select(table.c.id, table.c.spec).where(table.c.tenant == erasure.tenant)
+            for row in connection.execute(query):
+                if erasure.object in ("", row.spec.get("dataset")):
+                    found += [self._folder / place / row.id, self._memory.path(place, row.id)]
+        return found
+
+    def _unused(self, erasure: Erasure, digests: Sequence[str]) -> Sequence[str]:
+        """What no version needs any more: of those that lie among the public ones nobody's, of
+        those that are the tenant's alone none of its own."""
+        of = versions.c
         with self._database.read() as connection:
-            kept = set(connection.execute(sa.select(versions.c.digest)).scalars())
-        return [digest for digest in digests if digest not in kept]
+            rows = connection.execute(sa.select(of.tenant, of.digest)).all()
+        own = {row.digest for row in rows if row.tenant == erasure.tenant}
+        all_ = {row.digest for row in rows}
+        return [
+            digest
+            for digest in digests
+            if digest not in (own if self._private(digest, erasure.tenant) else all_)
+        ]
+
+    def _private(self, digest: str, tenant: str) -> bool:
+        """Whether an artifact is in the tenant's own folder, sealed."""
+        private = self._artifacts.private
+        return private is not None and private.has(digest, tenant)
 
     # --- the record ---------------------------------------------------------------------------
 
@@ -323,6 +347,8 @@ def _remove_dataset(connection: sa.Connection, erasure: Erasure, found: Found) -
         own = (uploads.c.id == row.upload) & (uploads.c.tenant == erasure.tenant)
         connection.execute(uploads.delete().where(own))
     connection.execute(datasets.delete().where(_is_dataset(erasure)))
+    budget = privacy_budgets.c.dataset == erasure.object  # what was spent of it stays
+    connection.execute(privacy_budgets.delete().where(budget))
     for one in found.trained:
         if one.withdrawn:
             withdrawing.withdraw(connection, erasure.tenant, one.model, one.version)
@@ -341,13 +367,14 @@ def _scrub_audit(connection: sa.Connection, which: sa.ColumnElement[bool], tenan
 
 def _scrub_card(connection: sa.Connection, tenant: str, one: Trained) -> None:
     """A version's card tells that it was trained on data that are erased, and not what they were
-    called."""
+    called, nor which values they had."""
     which = (
         (cards.c.tenant == tenant) & (cards.c.model == one.model) & (cards.c.version == one.version)
     )
     card = connection.execute(sa.select(cards.c.card).where(which)).scalar()
     if isinstance(card, dict) and isinstance(card.get("dataset"), dict):
-        card = card | {"dataset": card["dataset"] | {"name": ERASED}}
+        card = {name: value for name, value in card.items() if name != "confusion"}
+        card["dataset"] = card["dataset"] | {"name": ERASED}
         connection.execute(cards.update().where(which).values(card=card))
 
 

@@ -43,7 +43,7 @@ class Found(msgspec.Struct, frozen=True):
     Attributes:
         things: by kind, as ``holdings`` names them.
         artifacts: digests of those that are removed.
-        shared: how many of the tenant's artifacts others have too, and keep.
+        shared: how many artifacts of the tenant's are public ones too, and stay.
         trained: of a data set alone.
     """
 

@@ -111,9 +111,10 @@ class Exports:
         query = sa.select(of.model, of.version, of.digest).where(of.tenant == tenant)
         for row in self._all(query.order_by(of.model, of.version)):
             place = f"models/{quote(row.model, safe='')}/{row.version}"
-            with contextlib.suppress(ModelNotFound):  # it was removed meanwhile
-                for file in self._artifacts.manifest(row.digest).files:
-                    opened = self._artifact(row.digest, file.path)
+            # It may be removed meanwhile.
+            with contextlib.suppress(ModelNotFound, FileNotFoundError, Erased):
+                for file in self._artifacts.manifest(row.digest, tenant).files:
+                    opened = self._artifacts.open_file(row.digest, file.path, tenant)
                     yield from _entry(tar, f"{place}/{file.path}", opened, file.size)
         curves = sa.select(cards.c.model, cards.c.version).where(
             cards.c.tenant == tenant, cards.c.curve.is_not(None)
@@ -173,9 +174,6 @@ class Exports:
                 name = path.relative_to(self._folder).as_posix()
                 yield from _entry(tar, name, self._file(name))
 
-    def _artifact(self, digest: str, file: str) -> BinaryIO | None:
-        return self._file(f"artifacts/{digest.removeprefix('sha256:')}/{file}")
-
     def _file(
         self, name: str, *, size: int | None = None, growing: bool = False
     ) -> BinaryIO | None:
@@ -191,6 +189,10 @@ class Exports:
         for name, value in row.items():
             with contextlib.suppress(Erased):  # it is being erased at this very moment
                 row[name] = unseal_json(value, self._keyring, f"{table.name}/{row.get('id')}")
+        if table is cards and "confusion" in row["card"]:
+            about = f"cards/{row['tenant']}/{row['model']}/{row['version']}"
+            told = unseal_json(row["card"]["confusion"], self._keyring, about)
+            row["card"] = row["card"] | {"confusion": told}
         return row
 
     def _all(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:

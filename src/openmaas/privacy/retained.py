@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -20,7 +19,7 @@ import sqlalchemy as sa
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.encryption.keyring import Key, Keyring
-from openmaas.encryption.sealed import key_of, seal, unseal
+from openmaas.encryption.sealed import seal, unseal
 from openmaas.errors import InvalidRequest, NotFound, QuotaExhausted
 from openmaas.registry.artifacts import disk_errors, sync_folder
 from openmaas.schema import data_keys, retained, retained_days, tenants
@@ -31,7 +30,6 @@ FOLDER = "retained"
 BODY_BYTES = 1 << 20  # of a request, and of an answer, that are kept
 MOST_BYTES = 16 << 30  # of one tenant, whatever its quota
 DAY_SECONDS = 86_400
-PAGE = 100  # exchanges that are sealed anew at one time
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -327,62 +325,6 @@ class RetainedExchanges:
             if left and path.stat().st_mtime < now - DAY_SECONDS:
                 path.unlink(missing_ok=True)
         return removed
-
-    # --- sealing anew -------------------------------------------------------------------------
-
-    def seal_anew(self, tenant: str, keys: set[str]) -> None:
-        """Seals anew what one of these keys sealed: behind what is in the file, whose old place is
-        overwritten once the rows tell of the new one.
-
-        Raises:
-            StorageFull
-        """
-        for one in self.days(tenant):
-            after = ""
-            while page := self._rows(tenant, one.day, after):
-                after = page[-1].request
-                self._move(tenant, one.day, [row.request for row in page], keys)
-
-    def _rows(self, tenant: str, day: int, after: str) -> Sequence[sa.Row[Any]]:
-        query = sa.select(retained).where(
-            retained.c.tenant == tenant, retained.c.day == day, retained.c.request > after
-        )
-        with self._database.read() as connection:
-            return connection.execute(query.order_by(retained.c.request).limit(PAGE)).all()
-
-    def _move(self, tenant: str, day: int, requests: Sequence[str], keys: set[str]) -> None:
-        key = self._keyring.key(tenant, object_of(day))
-        which = (retained_days.c.tenant == tenant) & (retained_days.c.day == day)
-        mine = (retained.c.tenant == tenant) & retained.c.request.in_(requests)
-        old: list[tuple[int, int]] = []
-        with self._database.write() as connection:
-            held = sa.select(tenants.c.id).where(tenants.c.id == tenant).with_for_update()
-            connection.execute(held).first()
-            start = connection.execute(sa.select(retained_days.c.bytes).where(which)).scalar()
-            if start is None:
-                return  # the day was removed meanwhile
-            records = bytearray()
-            with self.path(tenant, day).open("rb") as file:
-                for row in connection.execute(sa.select(retained).where(mine)).all():
-                    record = os.pread(file.fileno(), row.length, row.start)
-                    if not any(record) or key_of(record) not in keys:
-                        continue
-                    about = _about(tenant, row.request)
-                    new = seal(unseal(record, self._keyring, about), key, about)
-                    place = {"start": start + len(records), "length": len(new)}
-                    one = (retained.c.tenant == tenant) & (retained.c.request == row.request)
-                    connection.execute(retained.update().where(one).values(**place))
-                    records += new
-                    old.append((row.start, row.length))
-            if not old:
-                return
-            self._append(tenant, day, start, bytes(records))
-            values = {"bytes": start + len(records)}
-            connection.execute(retained_days.update().where(which).values(**values))
-        with disk_errors(), self.path(tenant, day).open("r+b", buffering=0) as file:
-            for at, length in old:
-                _write(file.fileno(), at, bytes(length))
-            os.fsync(file.fileno())
 
     def path(self, tenant: str, day: int) -> Path:
         """Of a tenant that is in the database: its name is one that can be a folder's."""

@@ -15,7 +15,7 @@ from openmaas.cli.screen import date, err, fail, out, say, size, table
 from openmaas.errors import ConfigurationError, Conflict, OpenMaaSError
 
 if TYPE_CHECKING:
-    from openmaas.app import Privacy
+    from openmaas.app import Privacy, Store
     from openmaas.config import Settings
     from openmaas.privacy.erasures import Erasure
 
@@ -60,12 +60,13 @@ def erase(
     if not yes:
         raise ConfigurationError(f"this erases {what} for good; say --yes")
     chosen = folder.settings(config, data_dir=data_dir)
-    privacy = open_privacy(chosen, folder.open_folder(chosen))
+    store = folder.open_folder(chosen)
+    privacy = open_privacy(chosen, store)
     begun = privacy.erasures.request(tenant, folder.me(), dataset or "")
     if begun.object != (dataset or ""):
         say(f"all of tenant {tenant} is being erased already: {begun.id}")
     with err.status(f"erasing {what}"):
-        done = _finish(privacy, chosen, begun.id)
+        done = _finish(privacy, store, chosen, begun.id)
     _tell(done)
     if record is not None and done.record is not None:
         record.write_bytes(msgspec.json.format(msgspec.json.encode(done.record)) + b"\n")
@@ -133,7 +134,7 @@ def verify(
         say(f"signed by {signed.public_key}: compare it with what the server tells, or say --key")
 
 
-def _finish(privacy: Privacy, chosen: Settings, id: str) -> Erasure:
+def _finish(privacy: Privacy, store: Store, chosen: Settings, id: str) -> Erasure:
     """Does it, or waits for the server that does.
 
     Raises:
@@ -148,6 +149,7 @@ def _finish(privacy: Privacy, chosen: Settings, id: str) -> Erasure:
             return one
         try:
             with folder.hold(chosen.data_path):
+                store.memory.sweep()  # what a server that was killed left unsealed
                 return erase_alone(id, privacy.erasures, privacy.erasing, privacy.halting)
         except Conflict:  # a server runs, which does it
             pass
