@@ -59,7 +59,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
         *[("usage", name) for name in ("sum", "export", "statement")],
         *[("prices", name) for name in ("set", "list")],
         ("audit",),
-        *[("privacy", name) for name in ("report", "export", "retained")],
+        *[("privacy", name) for name in ("policy", "redact", "report", "export", "retained")],
         *[("privacy", name) for name in ("erase", "erasures", "verify")],
     }
     assert set(commands()) == promised

@@ -142,6 +142,10 @@ TABLE = {
     ("PATCH", f"{TENANT}/keys/{{key}}"): Route("manage", {"quota": {}}),
     ("POST", f"{TENANT}/keys/{{key}}/rotate"): Route("manage", {}),
     ("DELETE", f"{TENANT}/keys/{{key}}"): Route("manage"),
+    ("PUT", f"{TENANT}/keys/{{key}}/redaction"): Route("manage", {"action": "report"}),
+    ("GET", f"{TENANT}/privacy"): Route("manage"),
+    ("PUT", f"{TENANT}/privacy"): Route("manage", {}),
+    ("POST", "/v1/redact"): Route("inference", {"text": "hi"}),
     ("POST", f"{TENANT}/erase"): Route("manage", {"confirm": "not this one"}),
     **{("GET", f"{TENANT}/{what}"): Route("manage")
        for what in ("erasures", "export", "privacy/report", "retained", "retained/{request}")},
