@@ -13,11 +13,17 @@ import msgspec
 from openmaas.app import Store, open_store
 from openmaas.audit import By
 from openmaas.config import load
+from openmaas.encryption.memory import open_memory
 from openmaas.registry.deployments import Replicas
 from openmaas.registry.manifest import Description
 from openmaas.serving import fleet
 
 ME = By("test")
+
+
+def memory_of(data: Path) -> Path:
+    """Where a server lays unsealed what its processes work with."""
+    return open_memory(load(None, {}, {"data_dir": str(data)})).folder
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from openmaas.config import Settings
 from openmaas.database import Database, open_database
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.master import open_master
+from openmaas.encryption.memory import Memory, open_memory
 from openmaas.errors import ConfigurationError
 from openmaas.gateway import (
     batches,
@@ -56,17 +57,20 @@ from openmaas.privacy.erasures import Erasures
 from openmaas.privacy.export import Exports
 from openmaas.privacy.halting import Halting
 from openmaas.privacy.report import Reports
+from openmaas.privacy.resealing import Resealer
 from openmaas.privacy.retained import RetainedExchanges
 from openmaas.privacy.retention import Retention
 from openmaas.privacy.signing import Signer
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import Deployments
+from openmaas.registry.private import PrivateArtifacts
 from openmaas.registry.records import Records
 from openmaas.serving.admission import Admission
 from openmaas.serving.fleet import Fleet, deploy
 from openmaas.serving.pipeline import Pipeline
 from openmaas.serving.redacting.redactor import Redactor
 from openmaas.serving.residency import SHARE, Residency, machine_memory
+from openmaas.serving.unsealing import UnsealingPlacement
 from openmaas.telemetry import Telemetry, configure_logging
 from openmaas.tenancy.access import Access
 from openmaas.tenancy.keys import Keys
@@ -75,6 +79,8 @@ from openmaas.tenancy.meters import Meters
 from openmaas.tenancy.prices import Prices
 from openmaas.tenancy.tenants import Tenants
 from openmaas.training.datasets import Datasets
+from openmaas.training.differential_privacy.budgets import Budgets
+from openmaas.training.differential_privacy.settling import Settling
 from openmaas.training.jobs import Jobs
 from openmaas.training.metering import Metering
 from openmaas.training.publishing import Publisher
@@ -103,20 +109,24 @@ class Store:
     keys: Keys
     prices: Prices
     keyring: Keyring
+    memory: Memory
 
 
 def open_store(settings: Settings) -> Store:
     """Opens (or makes) the data folder. Raises what the database raises if it cannot."""
     database = open_database(settings.data_path, settings.database_url)
+    keyring, memory = Keyring(database, open_master(settings)), open_memory(settings)
+    root = settings.data_path / "artifacts"
     return Store(
         database=database,
         records=Records(database),
         deployments=Deployments(database),
-        artifacts=ArtifactStore(settings.data_path / "artifacts"),
+        artifacts=ArtifactStore(root, PrivateArtifacts(root, keyring, memory)),
         tenants=Tenants(database),
         keys=Keys(database),
         prices=Prices(database),
-        keyring=Keyring(database, open_master(settings)),
+        keyring=keyring,
+        memory=memory,
     )
 
 
@@ -141,7 +151,7 @@ def open_privacy(settings: Settings, store: Store) -> Privacy:
     return Privacy(
         retained=retained,
         erasures=erasures,
-        erasing=Erasing(database, keyring, store.artifacts, data),
+        erasing=Erasing(database, keyring, store.artifacts, data, store.memory),
         halting=Halting(database),
         reports=Reports(database, data, retained, erasures),
         exports=Exports(database, keyring, store.artifacts, data, retained),
@@ -151,12 +161,14 @@ def open_privacy(settings: Settings, store: Store) -> Privacy:
 
 def build_server(settings: Settings, store: Store) -> Server:
     """The ASGI application of one gateway; its lifespan starts and ends the workers."""
+    store.keyring.check()
+    store.memory.sweep("jobs")  # those of jobs go on
     telemetry = Telemetry()
     fleet = Fleet(
         store.records,
         store.deployments,
         store.artifacts,
-        LocalPlacement(settings.data_path / "run"),
+        UnsealingPlacement(LocalPlacement(settings.data_path / "run"), store.artifacts),
         Residency(memory_budget(settings)),
         settings.limits,
         telemetry,
@@ -165,7 +177,7 @@ def build_server(settings: Settings, store: Store) -> Server:
     )
     meters = Meters(store.database)
     ledger = Ledger(settings.data_path, settings.database_url)
-    trains, services = _training(settings, store, ledger, meters)
+    trains, services, resealer = _training(settings, store, ledger, meters)
     table: list[Endpoint] = []
     table += operations.endpoints(telemetry, lambda: openapi.document(table))
     table += openai.endpoints()
@@ -190,7 +202,12 @@ def build_server(settings: Settings, store: Store) -> Server:
     table += asked
     held_of = open_privacy(settings, store)
     retention = Retention(held_of.retained)
-    work = AtWork(fleet, service, *services, lambda tenant: server.let_go(tenant))
+
+    def let_go(tenant: str) -> int:
+        redactor.forget(tenant)
+        return server.let_go(tenant)
+
+    work = AtWork(fleet, service, *services, let_go)
     eraser = Eraser(held_of.erasures, held_of.erasing, held_of.halting, work)
     table += held.endpoints(held_of.retained, held_of.reports, held_of.exports)
     table += erasing.endpoints(held_of.erasures, eraser, held_of.signer)
@@ -200,7 +217,7 @@ def build_server(settings: Settings, store: Store) -> Server:
         admission=admission,
         pipeline=pipeline,
         limits=settings.limits,
-        services=[retention, redactor, service, *services, eraser],
+        services=[retention, redactor, service, *services, resealer, eraser],
         retention=retention,
     )
     return server
@@ -211,7 +228,9 @@ def _batches(
 ) -> tuple[list[Endpoint], BatchService]:
     """Batches: their endpoints, and what asks their lines."""
     data, limits = settings.data_path, settings.limits
-    kept = Files(store.database, data / "files", limits.file_bytes, limits.body_bytes)
+    kept = Files(
+        store.database, data / "files", limits.file_bytes, limits.body_bytes, store.keyring
+    )
     records = Batches(store.database)
     service = BatchService(records, kept, data / "batches", inside.ask, settings.batch_concurrency)
     return files.endpoints(kept) + batches.endpoints(records, service), service
@@ -219,9 +238,10 @@ def _batches(
 
 def _training(
     settings: Settings, store: Store, ledger: Ledger, meters: Meters
-) -> tuple[list[Endpoint], tuple[Reader, Supervisor, Sessions]]:
+) -> tuple[list[Endpoint], tuple[Reader, Supervisor, Sessions], Resealer]:
     """What trains: its endpoints, and what works beside them."""
     data, database, limits = settings.data_path, store.database, settings.limits
+    keyring, memory = store.keyring, store.memory
     threads = settings.training_threads or os.cpu_count() or 1
     bounds = Bounds(threads, settings.training_memory)
     metering = Metering(database, ledger, meters, store.prices, metered=settings.tenancy)
@@ -241,13 +261,17 @@ def _training(
             version=version.version,
         ),
         limits.load_seconds,
+        keyring,
     )
-    uploads = Uploads(database, data / "uploads", limits.upload_bytes)
-    sets = Datasets(database, data / "datasets", uploads)
-    reader = Reader(sets, uploads)
+    uploads = Uploads(database, data / "uploads", limits.upload_bytes, keyring)
+    sets = Datasets(database, data / "datasets", uploads, keyring)
+    reader = Reader(sets, uploads, keyring, memory)
     jobs = Jobs(database)
-    workshop = Workshop(data, database, store.records, store.artifacts, threads)
-    supervisor = Supervisor(jobs, workshop, metering, publisher, bounds, settings.training_jobs)
+    workshop = Workshop(data, database, store.records, store.artifacts, threads, keyring, memory)
+    settling = Settling(Budgets(database))
+    supervisor = Supervisor(
+        jobs, workshop, metering, publisher, bounds, settings.training_jobs, settling
+    )
     opened = Sessions(
         data,
         SessionRecords(database),
@@ -258,12 +282,18 @@ def _training(
         bounds,
         most=settings.training_sessions,
         call_seconds=limits.request_seconds,
+        settling=settling,
+        keyring=keyring,
+        memory=memory,
     )
-    table = datasets.endpoints(uploads, sets, reader)
-    table += training.endpoints(jobs, supervisor, publisher, uploads)
+    table = datasets.endpoints(uploads, sets, reader, settling.budgets)
+    table += training.endpoints(jobs, supervisor, publisher, uploads, memory)
     table += sessions.endpoints(opened)
-    table += explain_model.endpoints(sets, publisher, jobs, SessionRecords(database))
-    return table, (reader, supervisor, opened)
+    table += explain_model.endpoints(sets, publisher, jobs, SessionRecords(database), memory)
+    resealer = Resealer(
+        database, keyring, data, store.records, store.artifacts, uploads, sets, publisher
+    )
+    return table, (reader, supervisor, opened), resealer
 
 
 def memory_budget(settings: Settings) -> int:

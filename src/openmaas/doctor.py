@@ -16,6 +16,10 @@ from typing import Literal
 
 import msgspec
 
+from openmaas.config import Settings
+from openmaas.encryption.master import exposed, master_file, open_master
+from openmaas.encryption.memory import in_memory, open_memory, swaps
+from openmaas.errors import ConfigurationError
 from openmaas.serving.residency import group_limit
 
 State = Literal["ok", "lacking", "missing"]
@@ -58,13 +62,16 @@ class Finding(msgspec.Struct, frozen=True):
     mend: str = ""  # the command or advice that mends it
 
 
-def examine(data: Path) -> list[Finding]:
-    """Looks at everything; ``data`` is the data folder, which need not exist yet."""
+def examine(settings: Settings) -> list[Finding]:
+    """Looks at everything; the data folder need not exist yet."""
+    data = settings.data_path
     looks: list[Callable[[], Iterator[Finding]]] = [
         _python,
         _processor,
         _memory,
         lambda: _disk(data),
+        lambda: _master_key(settings),
+        lambda: _unsealed(settings),
         _engines,
         _devices,
         _extras,
@@ -136,6 +143,50 @@ def _disk(data: Path) -> Iterator[Finding]:
         yield Finding("data folder", "lacking", what, "models need room: another --data-dir")
     else:
         yield Finding("data folder", "ok", what)
+
+
+def _master_key(settings: Settings) -> Iterator[Finding]:
+    try:
+        where = open_master(settings).where
+    except ConfigurationError as error:
+        yield Finding("master key", "missing", error.message, "docs/privacy.md#encryption")
+        return
+    if settings.master_key is not None or settings.master_key_command is not None:
+        yield Finding("master key", "ok", f"with {where}")
+        return
+    path = master_file(settings)
+    there = "" if path.exists() else ", made when it is first needed"
+    if exposed(path):
+        yield Finding("master key", "lacking", f"{path} can be read by others", f"chmod 600 {path}")
+    elif path.is_relative_to(settings.data_path):
+        yield Finding(
+            "master key",
+            "lacking",
+            f"in {path}{there}: beside what it protects, so that a copy of the data folder is "
+            "readable",
+            "master_key_file on another disk, OPENMAAS_MASTER_KEY or master_key_command",
+        )
+    else:
+        yield Finding("master key", "ok", f"in {path}{there}")
+
+
+def _unsealed(settings: Settings) -> Iterator[Finding]:
+    folder = open_memory(settings).folder
+    what = f"what is sealed lies unsealed in {folder} while it is worked with"
+    if not in_memory(folder):
+        yield Finding(
+            "memory folder", "lacking", f"{what}, on a disk", "memory_dir on a tmpfs: /dev/shm"
+        )
+        return
+    place = folder
+    while not place.exists():
+        place = place.parent
+    what += f", a tmpfs with {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+    if swaps():
+        mend = "swapoff -a, or swap that is encrypted"
+        yield Finding("memory folder", "lacking", f"{what}; this machine may swap it out", mend)
+    else:
+        yield Finding("memory folder", "ok", what)
 
 
 def _engines() -> Iterator[Finding]:

@@ -4,7 +4,8 @@ OpenMaaSError
 ├── InvalidRequest            the caller's input is wrong; ``param`` names the field
 │   ├── UnsupportedParameter  a valid field that this model's runtime cannot honour
 │   ├── PayloadTooLarge       body, prompt or number beyond a limit
-│   └── UnsupportedMedia      content type or encoding that is not read here
+│   ├── UnsupportedMedia      content type or encoding that is not read here
+│   └── PersonalData          there is some, and the caller's policy refuses it
 ├── Unauthenticated           no key, or one that is unknown or revoked
 ├── PermissionDenied          the key's scope is too small
 ├── NotFound                  no such route, model, version or deployment
@@ -23,14 +24,14 @@ OpenMaaSError
 ├── Abandoned                 the client closed its connection: nobody reads the answer
 ├── StorageFull
 ├── StorageUnavailable        the database is away; ``retry_after``
-└── RegistryError             what the operator's commands meet
 ├── SealBroken                stored bytes are not those that were sealed
+└── RegistryError             what the operator's commands meet
     ├── ArtifactRefused       a model file that is unsafe, damaged or of no known format
     ├── ConversionFailed      the child process could not make a servable form of it
     ├── SourceUnavailable     a model's source cannot be reached or does not match its sha256
     └── ConfigurationError    a setting is unknown or out of range
-
         └── WrongMaster       the master key of this data folder is not at hand
+
 They carry facts, not wire formats: each wire format translates them in
 ``gateway/errors.py``. ``code`` is stable and crosses process borders.
 """
@@ -74,6 +75,12 @@ class UnsupportedMedia(InvalidRequest):
     code = "unsupported_media"
 
 
+class PersonalData(InvalidRequest):
+    """Names kinds and places, never the data."""
+
+    code = "content_policy_violation"
+
+
 class Unauthenticated(OpenMaaSError):
     code = "invalid_api_key"
 
@@ -90,18 +97,18 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class Erased(NotFound):
+    """The key that it was sealed with is destroyed: nobody can read it any more."""
+
+    code = "erased"
+
+
 class MethodNotAllowed(OpenMaaSError):
     code = "method_not_allowed"
 
 
 class Conflict(OpenMaaSError):
     code = "conflict"
-
-class Erased(NotFound):
-    """The key that it was sealed with is destroyed: nobody can read it any more."""
-
-    code = "erased"
-
 
 
 class RateLimited(OpenMaaSError):
@@ -159,18 +166,18 @@ class StorageUnavailable(OpenMaaSError):
     code = "storage_unavailable"
 
 
+class SealBroken(OpenMaaSError):
+    """Stored bytes are not those that were sealed: changed, cut, or put in another's place."""
+
+    code = "seal_broken"
+
+
 class RegistryError(OpenMaaSError):
     code = "registry_error"
 
 
 class ArtifactRefused(RegistryError):
     code = "artifact_refused"
-
-class SealBroken(OpenMaaSError):
-    """Stored bytes are not those that were sealed: changed, cut, or put in another's place."""
-
-    code = "seal_broken"
-
 
 
 class ConversionFailed(RegistryError):
@@ -185,17 +192,17 @@ class ConfigurationError(RegistryError):
     code = "configuration_error"
 
 
+class WrongMaster(ConfigurationError):
+    """The master key that keys of tenants are wrapped by is not at hand."""
+
+    code = "wrong_master"
+
+
 def _tree(root: type[OpenMaaSError]) -> dict[str, type[OpenMaaSError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
         found |= _tree(child)
     return found
-
-
-class WrongMaster(ConfigurationError):
-    """The master key that keys of tenants are wrapped by is not at hand."""
-
-    code = "wrong_master"
 
 
 BY_CODE = _tree(OpenMaaSError)

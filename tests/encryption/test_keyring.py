@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,13 @@ def test_old_keys_go_once_nothing_is_sealed_with_them(
     keys = keyring(tmp_path, database_url)
     old = {keys.key("acme").id, keys.key("acme", "ds_1").id}
     kept = keys.key("umbrella")
-    keys.rotate("acme", ME, rewrite=True)
+    keys.rotate("acme", ME, rewrite=True, things=["ds_1"])
     assert keys.to_rewrite() == {"acme": old}
     thing = keys.key("acme", "ds_1")
     assert thing.id not in old
-    keys.retire("acme", old)
+    keys.retire("acme", old, before=0)
+    assert keys.to_rewrite() == {"acme": old}  # somebody may be about to seal with them
+    keys.retire("acme", old, before=time.time())
     fresh = keyring(tmp_path, database_url)
     for id in old:
         with pytest.raises(Erased):

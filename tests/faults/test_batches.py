@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from openmaas.encryption.sealed import SealedWriter, open_sealed
 from tests.batches import Object, begin, files, finished, line, look
 from tests.conftest import deploy_echo
 from tests.faults.metering import check_sums, ledger, produced
 from tests.postgres import Postgres
 from tests.processes import ServerProcess, serving
+from tests.stores import opened
 
 # `make soak-batches` takes 2000. (LINES alone is what shells call a terminal's height.)
 LINES = int(os.environ.get("BATCH_LINES", "200"))
@@ -40,9 +43,26 @@ def asked(count: int = LINES) -> list[Object]:
     return lines
 
 
-def answers(path: Path) -> int:
+def answers(data: Path, id: str, url: str | None = None) -> int:
     """How many are on disk."""
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    name = f"batches/{id}.jsonl"
+    with opened(data, url) as store, contextlib.suppress(FileNotFoundError):
+        with open_sealed(data / name, store.keyring, name, growing=True) as file:
+            return file.read().count(b"\n")
+    return 0
+
+
+def tear(data: Path, id: str, url: str | None) -> None:
+    """Ends the answers with half a line, and with half a record."""
+    name = f"batches/{id}.jsonl"
+    path = data / name
+    with opened(data, url) as store:
+        key = store.keyring.key("default")
+        writer = SealedWriter.append(path, store.keyring, key, name)
+        writer.write(b'{"id":"batch_req_' + id[6:].encode() + b'000001","custom')
+        writer.close()
+    with path.open("ab") as file:
+        file.write(path.read_bytes()[-20:])
 
 
 def check(server: ServerProcess, batch: Object, lines: list[Object], log: Path) -> None:
@@ -81,16 +101,14 @@ def test_the_gateway_is_killed_while_lines_are_asked(data: Path, database_url: s
     for number in range(KILLS):
         with serving(data, **env) as server:
             id = id or begin(server.client, lines)
-            path = data / "batches" / f"{id}.jsonl"
             # the last part is left for the server that is not killed
             part = LINES // (KILLS + 1)
             at = rng.randrange(number * part, (number + 1) * part)
-            server.wait_until(lambda at=at, path=path: answers(path) >= at, 60)
+            server.wait_until(lambda at=at: answers(data, id, database_url) >= at, 60)
             server.process.kill()
             server.process.wait()
         if number == KILLS - 1:
-            with path.open("ab") as file:
-                file.write(b'{"id":"batch_req_' + id[6:].encode() + b'000001","custom')
+            tear(data, id, database_url)
     with serving(data, **env) as server:
         check(server, finished(server, server.client, id), lines, log)
 
@@ -101,15 +119,14 @@ def test_workers_are_killed_and_the_gateway_stopped_while_lines_are_asked(data: 
     lines = asked()
     with serving(data) as server:
         id = begin(server.client, lines)
-        path = data / "batches" / f"{id}.jsonl"
         for part in (1, 2):
-            server.wait_until(lambda part=part: answers(path) >= part * LINES // 4, 60)
+            server.wait_until(lambda part=part: answers(data, id) >= part * LINES // 4, 60)
             pid = server.worker_pid("one")
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-        server.wait_until(lambda: answers(path) >= 3 * LINES // 4, 60)
+        server.wait_until(lambda: answers(data, id) >= 3 * LINES // 4, 60)
         assert server.stop() == 0
-    assert answers(path) < LINES
+    assert answers(data, id) < LINES
     with serving(data) as server:
         check(server, finished(server, server.client, id), lines, log)
 
@@ -128,7 +145,7 @@ def test_the_database_is_away_while_lines_are_asked(data: Path, own_postgres: Po
     lines = asked()
     with serving(data, OPENMAAS_DATABASE_URL=url) as server:
         id = begin(server.client, lines)
-        server.wait_until(lambda: answers(data / "batches" / f"{id}.jsonl") >= LINES // 4, 60)
+        server.wait_until(lambda: answers(data, id, url) >= LINES // 4, 60)
         own_postgres.stop()
         server.wait_until(lambda: server.client.get("/v1/batches").status_code == 503, 20)
         own_postgres.start()

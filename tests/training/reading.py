@@ -13,8 +13,12 @@ import numpy as np
 
 from openmaas.audit import By
 from openmaas.database import Database, open_database
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.master import MasterFile
+from openmaas.encryption.memory import Memory
 from openmaas.training.data import DESCRIPTION, SPLITS, Dataset, Description, Preview
 from openmaas.training.datasets import DatasetRecord, Datasets
+from openmaas.training.formats.hiding import Hiding
 from openmaas.training.options import Options, check
 from openmaas.training.reading import Reader
 from openmaas.training.uploads import Upload, Uploads
@@ -27,7 +31,14 @@ TENANT = OWNER[0]
 class Read:
     """What came of a file that this very process read."""
 
-    def __init__(self, form: str, content: bytes | Path, folder: Path, **options: Any) -> None:
+    def __init__(
+        self,
+        form: str,
+        content: bytes | Path,
+        folder: Path,
+        hiding: Hiding | None = None,
+        **options: Any,
+    ) -> None:
         self.out = folder / f"out{len(list(folder.iterdir()))}"
         self.out.mkdir()
         path = content if isinstance(content, Path) else self.out.with_suffix(".upload")
@@ -38,7 +49,7 @@ class Read:
         module = importlib.import_module(f"openmaas.training.formats.{form}")
         self.description: Description
         self.preview: Preview
-        self.description, self.preview = module.read(path, self.out, chosen)
+        self.description, self.preview = module.read(path, self.out, chosen, hiding)
         (self.out / DESCRIPTION).write_bytes(msgspec.json.encode(self.description))
 
     @property
@@ -63,9 +74,24 @@ class Desk:
     def __init__(self, folder: Path, database: Database, most_bytes: int = 1 << 30) -> None:
         self.folder = folder
         self.database = database
-        self.uploads = Uploads(database, folder / "uploads", most_bytes)
-        self.datasets = Datasets(database, folder / "datasets", self.uploads)
-        self.reader = Reader(self.datasets, self.uploads)
+        self.keyring = Keyring(database, MasterFile(folder / "master.key"))
+        self.memory = Memory(folder.with_name("memory"), any_disk=True)
+        self.uploads = Uploads(database, folder / "uploads", most_bytes, self.keyring)
+        self.datasets = Datasets(database, folder / "datasets", self.uploads, self.keyring)
+        self.reader = Reader(self.datasets, self.uploads, self.keyring, self.memory)
+
+    def content(self, upload: str) -> bytes:
+        """What has arrived of an upload that is whole."""
+        with self.uploads.open(self.uploads.whole(upload, TENANT)) as file:
+            return file.read()
+
+    def opened(self, dataset: str) -> Dataset:
+        """A data set that is ready, unsealed."""
+        place = self.memory.path("opened", dataset)
+        if not place.exists():
+            self.memory.make("opened")
+            self.datasets.unseal(dataset, place, self.memory)
+        return Dataset(place)
 
     def upload(self, content: bytes, name: str = "x.csv") -> Upload:
         made = self.uploads.create(name, len(content), None, OWNER, ME)

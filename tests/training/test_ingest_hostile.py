@@ -27,6 +27,7 @@ import pytest
 from tests.training.reading import ME, TENANT, Desk, Read, desk
 from tests.training.test_ingest_arrays import HEADER, npy, npz, picture, zipped
 
+from openmaas.encryption.memory import Memory
 from openmaas.errors import InvalidRequest, NotFound, StorageFull
 from openmaas.placement import sandbox
 from openmaas.training import reading
@@ -197,7 +198,7 @@ HOSTILE: list[tuple[str, Callable[[Path], bytes], str]] = [
 def stored(folder: Path) -> set[str]:
     """Everything below a folder but its database."""
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return {path for path in found if not path.startswith("openmaas.db")}
+    return {path for path in found if not path.startswith(("openmaas.db", "master.key"))}
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,8 @@ async def test_it_is_refused_and_nothing_is_left(
     assert stored(at.folder) == {
         "uploads",
         f"uploads/{failed.upload}",
-        "datasets",
-        "datasets/.reading",
     }
+    assert stored(at.memory.folder) == {"reading"}
     assert not [path for path in stored(tmp_path) if CANARY in path]
     assert at.uploads.get(failed.upload, TENANT).received == len(content)
 
@@ -252,9 +252,8 @@ def test_the_process_reads_the_upload_and_writes_its_folder(
         pytest.skip("this kernel confines no process so")
     monkeypatch.setenv("OPENMAAS_ADMIN_KEY", "a secret")
     upload = at.upload(b"a,b\n1,2\n")
-    source, _ = at.uploads.whole(upload.id, TENANT)
-    scratch = tmp_path / "data" / "datasets" / ".reading" / "ds_0"
-    reading._prepare(scratch, source)
+    scratch = at.memory.path("reading", "ds_0")
+    source = at.reader._prepare(scratch, at.uploads.whole(upload.id, TENANT))
     outside = tmp_path / "outside"
     with socket.create_server(("127.0.0.1", 0)) as server:
         names = {
@@ -296,7 +295,7 @@ def answered(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 def believed(scratch: Path, answer: Any) -> Any:
     (scratch / "result.json").write_bytes(msgspec.json.encode(answer))
-    return reading._answer(scratch, 0, "ds_0")
+    return reading._answer(scratch, 0, "ds_0", Memory(scratch, any_disk=True))
 
 
 def test_what_is_sound_is_believed(answered: tuple[Path, dict[str, Any]]) -> None:
@@ -359,8 +358,10 @@ def test_files_that_it_should_not_leave(
 
 
 def test_its_words_are_cleaned_and_cut(answered: tuple[Path, dict[str, Any]]) -> None:
-    answer = {"error": "storage_full", "message": "a\x1b[2J\0b" + "x" * 10_000}
-    with pytest.raises(StorageFull) as caught:
+    with pytest.raises(StorageFull, match=r"[0-9,]+ of [0-9,]+ are free"):
+        believed(answered[0], {"error": "storage_full", "message": ""})
+    answer = {"error": "invalid_request", "message": "a\x1b[2J\0b" + "x" * 10_000}
+    with pytest.raises(InvalidRequest) as caught:
         believed(answered[0], answer)
     assert caught.value.message.startswith("a [2J b")
     assert len(caught.value.message) == 4000
@@ -394,4 +395,4 @@ async def test_a_data_set_that_is_removed_meanwhile_is_not_kept(at: Desk) -> Non
     await at.reader._read(claimed)
     with pytest.raises(NotFound):
         at.datasets.get(made.id, TENANT)
-    assert [path.name for path in at.datasets.folder.iterdir()] == [".reading"]
+    assert not list(at.datasets.folder.iterdir())

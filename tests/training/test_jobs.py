@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from openmaas.audit import By, acts
 from openmaas.database import Database, open_database
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.master import MasterFile
 from openmaas.errors import Conflict, InvalidRequest, NotFound
 from openmaas.schema import datasets
 from openmaas.training.datasets import Datasets
@@ -74,7 +76,9 @@ def test_data_that_are_not_there_are_refused(database: Database, dataset: str) -
 def test_data_that_a_job_begins_with_are_not_removed(database: Database, tmp_path: Path) -> None:
     """Whichever comes first, a job and a removal at the same time: one is refused."""
     jobs, start = Jobs(database), threading.Barrier(2)
-    kept = Datasets(database, tmp_path / "datasets", Uploads(database, tmp_path / "uploads", 1))
+    keyring = Keyring(database, MasterFile(tmp_path / "master.key"))
+    uploads = Uploads(database, tmp_path / "uploads", 1, keyring)
+    kept = Datasets(database, tmp_path / "datasets", uploads, keyring)
 
     def create(id: str) -> bool:
         start.wait()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.training.reading import ME, OWNER, TENANT, Desk, desk
 
 from openmaas.audit import acts
+from openmaas.encryption.sealed import SealedWriter, open_sealed
 from openmaas.errors import (
     Conflict,
     InvalidRequest,
@@ -47,8 +48,10 @@ def test_pieces_make_a_whole(at: Desk) -> None:
     for start in range(0, len(content), 33_333):
         moved = at.uploads.append(upload.id, TENANT, start, content[start : start + 33_333])
         assert moved.received == at.uploads.get(upload.id, TENANT).received
-    path, told = at.uploads.whole(upload.id, TENANT)
-    assert (path.read_bytes(), told) == (content, sha256)
+    assert at.uploads.whole(upload.id, TENANT).sha256 == sha256
+    assert at.content(upload.id) == content
+    path = at.uploads.folder / upload.id
+    assert content[:64] not in path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert path.name == upload.id  # the caller's name is no path of ours
@@ -68,7 +71,7 @@ def test_a_piece_begins_where_the_last_one_ended(at: Desk) -> None:
     with pytest.raises(InvalidRequest, match="3 of 10"):
         at.uploads.whole(upload.id, TENANT)
     at.uploads.append(upload.id, TENANT, 3, b"defghij")
-    assert at.uploads.whole(upload.id, TENANT)[0].read_bytes() == b"abcdefghij"
+    assert at.content(upload.id) == b"abcdefghij"
 
 
 def test_another_sha256_begins_anew(at: Desk) -> None:
@@ -98,22 +101,24 @@ def test_whatever_breaks_the_offset_is_of_bytes_on_disk(
         for length, fate in [*steps, (len(content), "whole")]:
             at.uploads = Desk(at.folder, at.database).uploads  # another server
             offset = at.uploads.get(id, TENANT).received
-            assert path.read_bytes()[:offset] == content[:offset]
+            with open_sealed(path, at.keyring, f"uploads/{id}", size=offset) as file:
+                assert file.read() == content[:offset]
             piece = content[offset : offset + length]
             if fate == "whole":
                 at.uploads.append(id, TENANT, offset, piece)
-            elif fate == "unsaid":
-                with path.open("r+b") as file:
-                    file.seek(offset)
-                    file.write(piece)
+            elif fate == "unsaid" and piece:
+                key = at.keyring.key(TENANT)
+                writer = SealedWriter.append(path, at.keyring, key, f"uploads/{id}", size=offset)
+                writer.write(piece)
+                writer.close()
             elif fate == "cut":
                 os.truncate(path, offset // 2)
-            else:
+            elif fate == "lost":
                 path.unlink()
                 path.touch()
         offset = at.uploads.get(id, TENANT).received
         at.uploads.append(id, TENANT, offset, content[offset:])
-        assert at.uploads.whole(id, TENANT)[0].read_bytes() == content
+        assert at.content(id) == content
 
 
 def test_two_at_once_write_one_piece(at: Desk) -> None:
@@ -219,6 +224,6 @@ def test_a_full_disk(tmp_path: Path) -> None:
             assert at.uploads.get(upload.id, TENANT).received == 1 << 20
             filler.unlink()
             at.uploads.append(upload.id, TENANT, 1 << 20, bytes(3 << 20))
-            assert at.uploads.whole(upload.id, TENANT)[0].read_bytes() == bytes(4 << 20)
+            assert at.content(upload.id) == bytes(4 << 20)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)

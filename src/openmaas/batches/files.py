@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database, page
+from openmaas.encryption.keyring import Key, Keyring
+from openmaas.encryption.sealed import SealedWriter, open_sealed
 from openmaas.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, QuotaExhausted
 from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.schema import batches
@@ -33,6 +34,7 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 3600, 30 * 86_400
 STRAY_SECONDS = 3600  # after which a file without a row is one that a crash left
 MOST = 10_000  # files of one tenant
 LINES = 50_000
+RECORD = 1 << 18  # bytes that are sealed at one time
 
 
 class File(msgspec.Struct, frozen=True):
@@ -51,23 +53,22 @@ _COLUMNS = [table.c[name] for name in File.__struct_fields__]
 
 
 class Arriving:
-    """A file that is being written, which nobody sees. Its methods block.
+    """A file that is being written and sealed, which nobody sees. Its methods block.
 
     Args:
         most_bytes: that it may have.
         most_line: bytes that a line may have.
     """
 
-    def __init__(self, path: Path, most_bytes: int, most_line: int) -> None:
+    def __init__(self, path: Path, key: Key, most_bytes: int, most_line: int) -> None:
         self.size = 0
         self.path = path
         self._most_bytes = most_bytes
         self._most_line = most_line
         self._lines = 0
         self._line = 0  # bytes of the last one so far
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with disk_errors():
-            self._file = os.open(path, flags, 0o600)
+            self._file = SealedWriter.create(path, key, sealed_name(path.name), cut=RECORD)
 
     def write(self, piece: bytes) -> None:
         """
@@ -89,9 +90,7 @@ class Arriving:
         if self._lines + (self._line > 0) > LINES:
             raise PayloadTooLarge(f"a file has {LINES} lines at the most", param="file")
         with disk_errors():
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(self._file, view) :]
+            self._file.write(piece)
 
     def close(self) -> None:
         """It is safely on disk.
@@ -100,16 +99,12 @@ class Arriving:
             StorageFull
         """
         with disk_errors():
-            os.fsync(self._file)
-        os.close(self._file)
-        self._file = -1
+            self._file.finish()
         sync_folder(self.path.parent)
 
     def drop(self) -> None:
         """Nothing comes of it."""
-        if self._file != -1:
-            os.close(self._file)
-            self._file = -1
+        self._file.drop()
         self.path.unlink(missing_ok=True)
 
 
@@ -122,8 +117,11 @@ class Files:
         most_line: of one of its lines.
     """
 
-    def __init__(self, database: Database, folder: Path, most_bytes: int, most_line: int) -> None:
+    def __init__(
+        self, database: Database, folder: Path, most_bytes: int, most_line: int, keyring: Keyring
+    ) -> None:
         self.folder = folder
+        self.keyring = keyring
         self.most_bytes = most_bytes
         self._most_line = most_line
         self._database = database
@@ -142,7 +140,8 @@ class Files:
             need_space(self.folder, size)
         with self._database.read() as connection:
             _check(connection, tenant, size)
-        return Arriving(self.folder / new_id(), self.most_bytes, self._most_line)
+        key = self.keyring.key(tenant)
+        return Arriving(self.folder / new_id(), key, self.most_bytes, self._most_line)
 
     def keep(
         self, one: Arriving, name: str, seconds: int, owner: tuple[str, str, str], by: By
@@ -205,6 +204,15 @@ class Files:
         """Of a file that is in the database, so that its id is one that we made."""
         return self.folder / id
 
+    def open(self, id: str) -> BinaryIO:
+        """The bytes of one that is in the database.
+
+        Raises:
+            FileNotFoundError: they are gone.
+            SealBroken, Erased
+        """
+        return open_sealed(self.path(id), self.keyring, sealed_name(id))
+
     def remove(self, id: str, tenant: str, by: By) -> None:
         """
         Raises:
@@ -232,6 +240,11 @@ class Files:
             fresh = path.name not in gone and path.stat().st_mtime > now - STRAY_SECONDS
             if path.name not in kept and not fresh:
                 path.unlink(missing_ok=True)
+
+
+def sealed_name(id: str) -> str:
+    """Under which a file is sealed."""
+    return f"files/{id}"
 
 
 def new_id() -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from contextlib import ExitStack
-from pathlib import Path
-from typing import IO, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
-from openmaas.batches.files import File, Files
-from openmaas.batches.lines import LineError, Output, line_id, raw_lines, read_one
+from openmaas.batches.files import RECORD, File, Files, sealed_name
+from openmaas.batches.lines import LineError, Opens, Output, line_id, raw_lines, read_one
 from openmaas.batches.records import Batch, Tokens
 from openmaas.batches.results import Results
+from openmaas.encryption.sealed import SealedWriter
 from openmaas.registry.artifacts import disk_errors, sync_folder
 
 EXPIRED = LineError("batch_expired", "the batch's time was over before this line was answered")
@@ -37,35 +37,43 @@ def finish(batch: Batch, results: Results, files: Files, *, expired: bool) -> Fi
     Raises:
         StorageFull
     """
-    output, error = files.path(_id(batch, "output")), files.path(_id(batch, "error"))
+    key = files.keyring.key(batch.tenant)
     completed = failed = 0
     used = [0, 0, 0]
     with disk_errors():
         files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as opened:
-            good, bad = (opened.enter_context(_fresh(path)) for path in (output, error))
+            writers = []
+            for kind in ("output", "error"):
+                id = _id(batch, kind)
+                writer = SealedWriter.create(
+                    files.path(id), key, sealed_name(id), cut=RECORD, replace=True
+                )
+                opened.callback(writer.drop)
+                writers.append(writer)
+            good, bad = writers
             for one in results.read():
                 (good if one.ok else bad).write(one.raw)
                 completed, failed = completed + one.ok, failed + (not one.ok)
                 for at, count in enumerate((one.used.input, one.used.cached, one.used.output)):
                     used[at] += count
             if expired:
-                failed += _write_expired(batch, files.path(batch.input), results.done, bad)
-            for file in (good, bad):
-                file.flush()
-                os.fsync(file.fileno())
+                opens = partial(files.open, batch.input)
+                failed += _write_expired(batch, opens, results.done, bad)
+            for writer in writers:
+                writer.finish()
         sync_folder(files.folder)
     return Finished(
-        _file(batch, output, "output"), _file(batch, error, "error"), completed, failed,
-        Tokens(*used),
+        _file(files, batch, good.size, "output"), _file(files, batch, bad.size, "error"),
+        completed, failed, Tokens(*used),
     )  # fmt: skip
 
 
-def _write_expired(batch: Batch, input: Path, done: bytearray, bad: IO[bytes]) -> int:
+def _write_expired(batch: Batch, opens: Opens, done: bytearray, bad: SealedWriter) -> int:
     count = 0
-    for number, offset, _ in raw_lines(input):
+    for number, offset, _ in raw_lines(opens):
         if not done[number]:
-            custom = read_one(input, number, offset).custom_id
+            custom = read_one(opens, number, offset).custom_id
             line = Output(line_id(batch.id, number), custom, None, EXPIRED)
             bad.write(msgspec.json.encode(line) + b"\n")
             count += 1
@@ -77,19 +85,14 @@ def _id(batch: Batch, kind: str) -> str:
     return f"file-{hashlib.blake2b(f'{batch.id} {kind}'.encode(), digest_size=12).hexdigest()}"
 
 
-def _fresh(path: Path) -> IO[bytes]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
-
-
-def _file(batch: Batch, path: Path, kind: str) -> File | None:
+def _file(files: Files, batch: Batch, size: int, kind: str) -> File | None:
     """None: nothing is in it."""
-    size, now = path.stat().st_size, int(time.time())
+    id, now = _id(batch, kind), int(time.time())
     if not size:
-        path.unlink()
+        files.path(id).unlink()
         return None
     return File(
-        id=path.name, tenant=batch.tenant, project=batch.project, key=batch.key,
+        id=id, tenant=batch.tenant, project=batch.project, key=batch.key,
         name=f"{batch.id}_{kind}.jsonl", purpose="batch_output", bytes=size, created=now,
         expires=now + batch.keep,
     )  # fmt: skip

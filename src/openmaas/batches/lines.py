@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -52,6 +51,9 @@ class Output(msgspec.Struct):
     error: LineError | None
 
 
+Opens = Callable[[], BinaryIO]
+"""Opens the file of the lines, at its beginning."""
+
 _decode = msgspec.json.Decoder(Input).decode
 
 
@@ -66,14 +68,14 @@ def rested(lines: Iterable[bytes]) -> Iterator[bytes]:
             time.sleep(REST_SECONDS)
 
 
-def raw_lines(path: Path, offset: int = 0, number: int = 0) -> Iterator[tuple[int, int, bytes]]:
+def raw_lines(opens: Opens, offset: int = 0, number: int = 0) -> Iterator[tuple[int, int, bytes]]:
     """Number, offset and bytes of each line that is not blank.
 
     Args:
         offset: where to begin …
         number: … which so many lines are before.
     """
-    with path.open("rb") as file:
+    with opens() as file:
         file.seek(offset)
         for line in rested(file):
             number += 1
@@ -82,7 +84,9 @@ def raw_lines(path: Path, offset: int = 0, number: int = 0) -> Iterator[tuple[in
             offset += len(line)
 
 
-def read(path: Path, after: tuple[int, int], done: bytearray) -> tuple[list[Line], tuple[int, int]]:
+def read(
+    opens: Opens, after: tuple[int, int], done: bytearray
+) -> tuple[list[Line], tuple[int, int]]:
     """The next lines that are not done, and after which offset and number the others are. There
     are no more when nothing is returned.
 
@@ -91,7 +95,7 @@ def read(path: Path, after: tuple[int, int], done: bytearray) -> tuple[list[Line
     """
     found: list[Line] = []
     size = 0
-    for number, offset, raw in raw_lines(path, *after):
+    for number, offset, raw in raw_lines(opens, *after):
         if not done[number]:
             found.append(_line(number, offset, raw))
             size += len(raw)
@@ -101,9 +105,9 @@ def read(path: Path, after: tuple[int, int], done: bytearray) -> tuple[list[Line
     return found, after
 
 
-def read_one(path: Path, number: int, offset: int) -> Line:
+def read_one(opens: Opens, number: int, offset: int) -> Line:
     """A line whose place is known."""
-    with path.open("rb") as file:
+    with opens() as file:
         file.seek(offset)
         return _line(number, offset, file.readline())
 

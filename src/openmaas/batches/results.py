@@ -1,11 +1,11 @@
-"""Answers as they come: appended to one file, in groups, and there once each after any crash."""
+"""Answers as they come: appended to one sealed file, in groups, and there once each after any
+crash."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,9 @@ import msgspec
 from openmaas.batches.files import LINES
 from openmaas.batches.lines import number_of, rested
 from openmaas.batches.records import Tokens
-from openmaas.errors import StorageFull
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.sealed import SealedWriter, open_sealed
+from openmaas.errors import Erased, StorageFull
 from openmaas.registry.artifacts import disk_errors, sync_folder
 
 log = logging.getLogger(__name__)
@@ -63,11 +65,17 @@ class _Entry(NamedTuple):
 class Results:
     """The answers of one batch. ``open`` and ``read`` block, the rest is on the event loop.
 
+    Args:
+        tenant: whose batch it is.
+
     Attributes:
         done: by number, whether a line's answer is there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keyring: Keyring, tenant: str) -> None:
+        self._keyring = keyring
+        self._tenant = tenant
+        self._writer: SealedWriter | None = None
         self.done = bytearray(LINES + 1)
         self._completed = 0
         self._failed = 0
@@ -80,13 +88,15 @@ class Results:
     def open(self) -> None:
         """Takes up what an earlier server wrote; a line that it did not finish is cut off."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            self._append_to(None).close()
+        except Erased:  # so are the answers: lines are asked again, should anybody wait for them
+            self._path.unlink(missing_ok=True)
         for one in self.read():
             self._size += len(one.raw)
             self._count(one.number, one.ok)
-        with self._path.open("r+b") as file:
-            file.truncate(self._size)
-            os.fsync(file.fileno())
+        self._writer = self._append_to(self._size)
+        self._writer.flush()
         sync_folder(self._path.parent)
         self._opened = True
 
@@ -98,7 +108,11 @@ class Results:
     def read(self) -> Iterator[Answered]:
         """What is there, up to the first line that is not whole."""
         decode = msgspec.json.Decoder(_Answer).decode
-        with self._path.open("rb") as file:
+        try:
+            opened = open_sealed(self._path, self._keyring, self._name, growing=True)
+        except FileNotFoundError:
+            return
+        with opened as file:
             for raw in rested(file):
                 try:
                     if not raw.endswith(b"\n"):
@@ -123,6 +137,8 @@ class Results:
                 await asyncio.wait_for(self._writing, patience)
 
     def remove(self) -> None:
+        if self._writer is not None:
+            self._writer.drop()
         self._path.unlink(missing_ok=True)
 
     async def _write(self) -> None:
@@ -143,12 +159,25 @@ class Results:
         self._writing = None
 
     def _append(self, data: bytes) -> None:
-        with disk_errors(), self._path.open("r+b") as file:
-            file.seek(self._size)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with disk_errors():
+            if self._writer is None:
+                self._writer = self._append_to(self._size)
+            try:
+                self._writer.write(data)
+                self._writer.flush()
+            except BaseException:  # what came of it is cut off the next time
+                self._writer.drop()
+                self._writer = None
+                raise
         self._size += len(data)
+
+    def _append_to(self, size: int | None) -> SealedWriter:
+        key = self._keyring.key(self._tenant)
+        return SealedWriter.append(self._path, self._keyring, key, self._name, size=size)
+
+    @property
+    def _name(self) -> str:
+        return f"batches/{self._path.name}"
 
     def _count(self, number: int, ok: bool) -> None:
         self.done[number] = 1

@@ -109,7 +109,8 @@ class Work:
         self._validated = batch.state != "validating"
         self._ending = asyncio.Event()
         self._news = asyncio.Event()  # a line is over
-        self._input = shop.files.path(batch.input)
+        self._path = shop.files.path(batch.input)
+        self._input = partial(shop.files.open, batch.input)
         self._after = (0, 0)  # what was read: bytes and lines
         self._read: deque[Line] = deque()
         self._all_read = False
@@ -145,7 +146,7 @@ class Work:
             self._validated = await self._validate()
             if not self._validated:
                 return
-        if not await asyncio.to_thread(self._input.is_file) and self._why is None:
+        if not await asyncio.to_thread(self._path.is_file) and self._why is None:
             await self._fail([Trouble("file_gone", "the input file is not there any more")])
             return
         await asyncio.to_thread(self.results.open)
@@ -161,7 +162,7 @@ class Work:
         """Whether there is something to ask."""
         batch, batches = self._batch, self._shop.batches
         async with self._shop.one:
-            if not await asyncio.to_thread(self._input.is_file):
+            if not await asyncio.to_thread(self._path.is_file):
                 await self._fail([Trouble("file_gone", "the input file is not there any more")])
                 return False
             found = await asyncio.to_thread(validate, self._input, batch.endpoint)

@@ -120,7 +120,8 @@ class BatchService:
             return None
         if batch.state not in UNFINISHED:  # it was finished since the look
             return None
-        work = self._works[one.id] = Work(self._shop, batch, Results(self._path(one.id)))
+        results = Results(self._path(one.id), self._files.keyring, batch.tenant)
+        work = self._works[one.id] = Work(self._shop, batch, results)
         task = self._tasks[one.id] = asyncio.create_task(work.run())
         task.add_done_callback(lambda _: self._ended(one.id))
         return work
@@ -138,7 +139,7 @@ class BatchService:
             batch = self._batches.get(one.id)
             billed = self._batches.billed(batch)
             if billed:
-                results = Results(self._path(one.id))
+                results = Results(self._path(one.id), self._files.keyring, batch.tenant)
                 results.open()
                 lost = [id for number, id in billed.items() if not results.done[number]]
                 self._batches.take_back(lost)

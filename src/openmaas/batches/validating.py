@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from openmaas.batches.files import LINES
-from openmaas.batches.lines import Input, raw_lines
+from openmaas.batches.lines import Input, Opens, raw_lines
 from openmaas.batches.records import Trouble
 
 MOST_TROUBLES = 100  # that are told
@@ -31,13 +30,13 @@ _line = msgspec.json.Decoder(Input).decode
 _body = msgspec.json.Decoder(_Body).decode
 
 
-def validate(path: Path, endpoint: str) -> Found:
+def validate(opens: Opens, endpoint: str) -> Found:
     """Reads the file once; it is never in memory as a whole."""
     troubles: list[Trouble] = []
     seen: set[bytes] = set()
     models: set[str | None] = set()
     total = 0
-    for number, _, raw in raw_lines(path):
+    for number, _, raw in raw_lines(opens):
         total += 1
         found = _check(raw, endpoint, seen)
         if isinstance(found, Trouble):

@@ -26,7 +26,7 @@ def doctor(data_dir: DataDir = None, config: ConfigFile = None) -> None:
 
     chosen = folder.settings(config, data_dir=data_dir)
     with out.status("looking"):
-        findings = examine(chosen.data_path)
+        findings = examine(chosen)
     for one in findings:
         mark, style = MARKS[one.state]
         say(f"{mark} {one.subject:<18} {one.what}", "" if one.state == "ok" else style)

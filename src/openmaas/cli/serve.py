@@ -53,7 +53,7 @@ def serve(
     from openmaas.app import memory_budget
 
     with folder.hold(chosen.data_path) as hold:
-        store.artifacts.collect({one.digest for one in store.records.versions()})
+        store.artifacts.collect({(one.tenant, one.digest) for one in store.records.versions()})
         secret = _first_key(chosen, store)
 
         def listening(url: str) -> None:

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.encryption.master import KEY_BYTES, NONCE_BYTES, PREFIX, Context, Master
-from openmaas.errors import Erased, SealBroken
+from openmaas.errors import Conflict, Erased, SealBroken
 from openmaas.schema import data_keys as table
 
 TRUST_SECONDS = 1.0  # without a look at its row a key is not used longer, in any process
@@ -112,27 +112,35 @@ class Keyring:
 
     # --- replacing keys ------------------------------------------------------------------------
 
-    def rotate(self, tenant: str, by: By, *, rewrite: bool = False) -> Key:
+    def rotate(
+        self, tenant: str, by: By, *, rewrite: bool = False, things: Sequence[str] = ()
+    ) -> Key:
         """A new key of a tenant for all that is sealed from now on; its things' own keys are
         wrapped by it.
 
         Args:
-            rewrite: things get new keys too, and what was sealed with the old ones is sealed anew
-                by the server, which then destroys these.
+            rewrite: what was sealed with older ones is sealed anew by the server, which then
+                destroys these.
+            things: that get new keys of their own too.
+
+        Raises:
+            Conflict: somebody else replaces it at this moment.
         """
         new = Key(_new_id(), secrets.token_bytes(KEY_BYTES))
         with self._database.write() as connection:
             mine = (table.c.tenant == tenant) & table.c.retired.is_(None)
-            if not rewrite:
-                mine &= table.c.object == ""
-            things = sa.select(table).where(table.c.tenant == tenant, table.c.object != "")
-            rows = connection.execute(things).all()
+            mine &= table.c.object.in_(["", *things])
+            others = sa.select(table).where(table.c.tenant == tenant, table.c.object != "")
+            rows = connection.execute(others).all()
             now = int(time.time())
             connection.execute(table.update().where(mine).values(retired=now))
             if rewrite:
                 old = (table.c.tenant == tenant) & table.c.retired.is_not(None)
                 connection.execute(table.update().where(old).values(rewrite=True))
-            self._insert(connection, new, tenant, "")
+            try:
+                self._insert(connection, new, tenant, "")
+            except sa.exc.IntegrityError:
+                raise Conflict(f"the key of {tenant} is being replaced by somebody else") from None
             self._wrap_anew(connection, new, rows)
             by.note(connection, "key.data.rotate", new.id, tenant=tenant, rewrite=rewrite)
         self.forget()
@@ -177,10 +185,14 @@ class Keyring:
                 found.setdefault(row.tenant, set()).add(row.id)
         return found
 
-    def retire(self, tenant: str, ids: Iterable[str]) -> None:
-        """Destroys keys that nothing is sealed with any more."""
-        which = (
-            table.c.id.in_(list(ids)) & (table.c.tenant == tenant) & table.c.retired.is_not(None)
+    def retire(self, tenant: str, ids: Iterable[str], before: float) -> None:
+        """Destroys keys that nothing is sealed with any more.
+
+        Args:
+            before: Unix seconds; those that were retired later stay.
+        """
+        which = (table.c.id.in_(list(ids)) & (table.c.tenant == tenant)) & (
+            table.c.retired <= int(before)
         )
         owner = self.key(tenant)
         with self._database.write() as connection:

@@ -20,6 +20,7 @@ import io
 import os
 import secrets
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -42,6 +43,7 @@ SALT_BYTES, TAG_BYTES = 16, 16
 _LENGTH = struct.Struct("<I")
 _LAST = 1 << 31
 _OVERHEAD = _LENGTH.size + NONCE_BYTES + TAG_BYTES
+_replacing = threading.Lock()  # of a file's content by another: none is lost between look and act
 _HEAD = len(MAGIC) + 1 + SALT_BYTES + 1  # bytes of a header before the key's id
 
 
@@ -59,11 +61,12 @@ class _Cipher:
         derived = HKDF(SHA256(), KEY_BYTES, header.salt, b"openmaas sealed file")
         self._aead = AESGCM(derived.derive(key.secret))
 
-    def seal(self, number: int, data: bytes | memoryview, *, last: bool) -> bytes:
+    def seal(self, number: int, data: bytes | memoryview, *, last: bool) -> tuple[bytes, bytes]:
+        """What a record begins with, and the rest of it."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         length = len(data) + TAG_BYTES | (_LAST if last else 0)
         sealed = self._aead.encrypt(nonce, data, self._about(number, last))
-        return _LENGTH.pack(length) + nonce + sealed
+        return _LENGTH.pack(length) + nonce, sealed
 
     def open(self, number: int, nonce: bytes, sealed: bytes, *, last: bool) -> bytes:
         """
@@ -214,13 +217,18 @@ class SealedWriter:
             OSError
         """
         self.size += len(data)
-        self._pending += data
-        if len(self._pending) >= self._cut:
-            whole = len(self._pending) - len(self._pending) % self._cut
-            with memoryview(self._pending) as view:
-                for at in range(0, whole, self._cut):
-                    self._put(view[at : at + self._cut], last=False)
-            del self._pending[:whole]
+        with memoryview(data) as view:
+            at = 0
+            if self._pending:
+                at = min(self._cut - len(self._pending), len(view))
+                self._pending += view[:at]
+                if len(self._pending) == self._cut:
+                    self._put(bytes(self._pending), last=False)
+                    self._pending.clear()
+            while len(view) - at >= self._cut:  # without a copy: pieces may be large, and many
+                self._put(view[at : at + self._cut], last=False)
+                at += self._cut
+            self._pending += view[at:]
 
     def flush(self) -> None:
         """What was written is on disk.
@@ -265,9 +273,10 @@ class SealedWriter:
         self.drop()
 
     def _put(self, data: bytes | memoryview, *, last: bool) -> None:
-        view = memoryview(self._cipher.seal(self._number, data, last=last))
-        while view:
-            view = view[os.write(self._file, view) :]
+        for part in self._cipher.seal(self._number, data, last=last):
+            view = memoryview(part)
+            while view:
+                view = view[os.write(self._file, view) :]
         self._number += 1
 
 
@@ -394,10 +403,34 @@ def seal_file(source: BinaryIO, target: Path, key: Key, name: str) -> int:
             writer.finish()
         finally:
             writer.drop()
-        scratch.rename(target)
+        with _replacing:
+            scratch.rename(target)
     finally:
         scratch.unlink(missing_ok=True)
     return writer.size
+
+
+def reseal(path: Path, keyring: Keyring, key: Key, name: str) -> bool:
+    """Seals a finished file with another key, in its place; whoever reads it reads on. Whether it
+    could be: not one that was replaced meanwhile.
+
+    Raises:
+        SealBroken, Erased, FileNotFoundError, OSError
+    """
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    before = path.stat()
+    try:
+        with open_sealed(path, keyring, name) as file:
+            seal_file(file, scratch, key, name)
+        os.utime(scratch, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with _replacing:
+            now = path.stat()
+            if (now.st_ino, now.st_mtime_ns) != (before.st_ino, before.st_mtime_ns):
+                return False
+            scratch.rename(path)
+        return True
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def unseal_file(source: Path, keyring: Keyring, name: str, target: Path) -> int:
@@ -460,11 +493,6 @@ def unseal(sealed: bytes, keyring: Keyring, about: bytes) -> bytes:
         raise SealBroken("what is stored was changed, or is another's") from None
 
 
-def key_of(sealed: bytes) -> str:
-    """The id of the key that something small was sealed with."""
-    return sealed[2 : 2 + sealed[1]].decode("ascii", "replace")
-
-
 def seal_json(value: Any, key: Key, about: str) -> dict[str, str]:
     """A value as a column of JSON holds it, sealed."""
     sealed = seal(msgspec.json.encode(value), key, about.encode())
@@ -484,6 +512,14 @@ def unseal_json(stored: Any, keyring: Keyring, about: str) -> Any:
     except (ValueError, TypeError):
         raise SealBroken("what is stored was changed") from None
     return msgspec.json.decode(unseal(sealed, keyring, about.encode()))
+
+
+def json_key_of(stored: Any) -> str | None:
+    """The id of the key that a column of JSON was sealed with; None: it is not sealed."""
+    if not isinstance(stored, dict) or stored.keys() != {"sealed"}:
+        return None
+    sealed = base64.b64decode(stored["sealed"])
+    return sealed[2 : 2 + sealed[1]].decode("ascii", "replace")
 
 
 # --- the file's form -----------------------------------------------------------------------------

@@ -16,9 +16,10 @@ from openmaas.gateway.exchange import Exchange
 from openmaas.gateway.training import count
 from openmaas.training.data import Preview
 from openmaas.training.datasets import DatasetRecord, Datasets
+from openmaas.training.differential_privacy.budgets import Budgets, DatasetBudget
 from openmaas.training.options import Format, Options
 from openmaas.training.reading import Reader
-from openmaas.training.spec import Id
+from openmaas.training.spec import Budget, Id
 from openmaas.training.uploads import Upload, Uploads, WrongOffset
 
 MOST = 1000  # of one page
@@ -41,6 +42,7 @@ class DatasetBody(Struct, forbid_unknown_fields=True, kw_only=True):
     upload: Id  # a whole one; it is used up
     format: Format | None = None  # null: what the upload's name or content tells
     options: Options = Options()
+    budget: Budget | None = None  # of privacy; null: none
 
 
 class UploadList(Struct):
@@ -65,10 +67,13 @@ class Removed(Struct):
 class Routes:
     """The handlers, over what they show and change."""
 
-    def __init__(self, uploads: Uploads, datasets: Datasets, reader: Reader) -> None:
+    def __init__(
+        self, uploads: Uploads, datasets: Datasets, reader: Reader, budgets: Budgets
+    ) -> None:
         self._uploads = uploads
         self._datasets = datasets
         self._reader = reader
+        self._budgets = budgets
 
     # --- uploads -------------------------------------------------------------------------
 
@@ -142,6 +147,7 @@ class Routes:
             body.options,
             _owner(exchange),
             By(exchange.caller.key),
+            body.budget,
         )
         self._reader.wake()
         await exchange.respond_json(made)
@@ -171,6 +177,22 @@ class Routes:
         await asyncio.to_thread(self._datasets.remove, id, exchange.caller.tenant, by)
         await exchange.respond_json(Removed(id))
 
+    # --- budgets of privacy --------------------------------------------------------------
+
+    async def budget(self, exchange: Exchange) -> None:
+        found = await asyncio.to_thread(
+            self._budgets.get, exchange.path["dataset"], exchange.caller.tenant
+        )
+        await exchange.respond_json(found)
+
+    async def set_budget(self, exchange: Exchange) -> None:
+        wanted = exchange.decode(await exchange.body(), Budget)
+        caller = exchange.caller
+        found = await asyncio.to_thread(
+            self._budgets.set, exchange.path["dataset"], caller.tenant, wanted, By(caller.key)
+        )
+        await exchange.respond_json(found)
+
 
 def _owner(exchange: Exchange) -> tuple[str, str, str]:
     caller = exchange.caller
@@ -199,9 +221,11 @@ def _offset(exchange: Exchange) -> int:
     return int(given)
 
 
-def endpoints(uploads: Uploads, datasets: Datasets, reader: Reader) -> list[Endpoint]:
+def endpoints(
+    uploads: Uploads, datasets: Datasets, reader: Reader, budgets: Budgets
+) -> list[Endpoint]:
     """Everything below ``/v1/uploads`` and ``/v1/datasets``."""
-    at = Routes(uploads, datasets, reader)
+    at = Routes(uploads, datasets, reader, budgets)
     upload, dataset = "/v1/uploads/{upload}", "/v1/datasets/{dataset}"
     page = ("after", "limit")
     return [
@@ -223,6 +247,12 @@ def endpoints(uploads: Uploads, datasets: Datasets, reader: Reader) -> list[Endp
                  scope="train", response=DatasetRecord),
         Endpoint("GET", f"{dataset}/preview", at.preview, "openai", "A data set's first rows",
                  scope="train", response=Preview),
+        Endpoint("GET", f"{dataset}/budget", at.budget, "openai",
+                 "A data set's budget of privacy, and what was spent of it",
+                 scope="train", response=DatasetBudget),
+        Endpoint("PUT", f"{dataset}/budget", at.set_budget, "openai",
+                 "Give a data set a budget of privacy, or another one",
+                 scope="train", body=Budget, response=DatasetBudget),
         Endpoint("DELETE", dataset, at.remove, "openai", "Remove a data set",
                  scope="train", response=Removed),
     ]  # fmt: skip

@@ -119,7 +119,7 @@ class Routes:
     async def content(self, exchange: Exchange) -> None:
         file = await self._file(exchange)
         try:
-            opened = await asyncio.to_thread(self._files.path(file.id).open, "rb")
+            opened = await asyncio.to_thread(self._files.open, file.id)
         except FileNotFoundError:  # removed at this very moment
             raise NotFound(f"no file {file.id!r}") from None
         await exchange.respond_pieces(

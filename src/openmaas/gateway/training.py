@@ -10,9 +10,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from openmaas.audit import By
+from openmaas.encryption.memory import Memory
 from openmaas.errors import InvalidRequest, NotFound
 from openmaas.gateway.endpoint import Endpoint
 from openmaas.gateway.exchange import Exchange
+from openmaas.registry.records import Version
 from openmaas.training.jobs import UNFINISHED, Action, Event, Job, Jobs
 from openmaas.training.metering import Owner
 from openmaas.training.publishing import Published, Publisher
@@ -63,9 +65,15 @@ class Routes:
     """The handlers, over what they show and change."""
 
     def __init__(
-        self, jobs: Jobs, supervisor: Supervisor, publisher: Publisher, uploads: Uploads
+        self,
+        jobs: Jobs,
+        supervisor: Supervisor,
+        publisher: Publisher,
+        uploads: Uploads,
+        memory: Memory,
     ) -> None:
         self._jobs = jobs
+        self._memory = memory
         self._supervisor = supervisor
         self._publisher = publisher
         self._uploads = uploads
@@ -139,10 +147,7 @@ class Routes:
     async def push(self, exchange: Exchange) -> None:
         body = exchange.decode(await exchange.body(), PushBody)
         caller, by = exchange.caller, By(exchange.caller.key)
-        path, sha256 = await asyncio.to_thread(self._uploads.whole, body.upload, caller.tenant)
-        version = await asyncio.to_thread(
-            self._publisher.push, path, sha256, (caller.tenant, body.name), body.licence, by
-        )
+        version = await asyncio.to_thread(self._push, body, caller.tenant, by)
         if body.deploy:
             await asyncio.to_thread(
                 self._publisher.promote, caller.tenant, version.model, version.version, by
@@ -152,6 +157,12 @@ class Routes:
             Pushed(version.model, version.version, version.task, version.format, version.digest,
                    version.size, body.deploy)
         )  # fmt: skip
+
+    def _push(self, body: PushBody, tenant: str, by: By) -> Version:
+        upload = self._uploads.whole(body.upload, tenant)
+        with self._uploads.unsealed(upload, self._memory) as path:
+            owner = tenant, body.name
+            return self._publisher.push(path, upload.sha256, owner, body.licence, by)
 
     async def versions(self, exchange: Exchange) -> None:
         found = await asyncio.to_thread(
@@ -204,10 +215,10 @@ def _event(value: Any) -> bytes:
 
 
 def endpoints(
-    jobs: Jobs, supervisor: Supervisor, publisher: Publisher, uploads: Uploads
+    jobs: Jobs, supervisor: Supervisor, publisher: Publisher, uploads: Uploads, memory: Memory
 ) -> list[Endpoint]:
     """Everything below ``/v1/training/jobs``, and the versions of models."""
-    at = Routes(jobs, supervisor, publisher, uploads)
+    at = Routes(jobs, supervisor, publisher, uploads, memory)
     every, one = "/v1/training/jobs", "/v1/training/jobs/{job}"
     versions = "/v1/models/{model}/versions"
     version = f"{versions}/{{version}}"

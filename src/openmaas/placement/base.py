@@ -16,6 +16,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     deployment: str
     runtime: str
     artifacts: str  # root of the artifact store
+    tenant: str = ""  # whose sealed artifact it is, before it is unsealed; a worker is told none
     digest: str  # of the artifact, whose bytes the worker checks before it parses them
     options: dict[str, Any] = {}
     writes: list[str] = []  # files that it may write beside its own scratch folder

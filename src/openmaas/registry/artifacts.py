@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -30,6 +31,10 @@ from openmaas.registry.manifest import (
     digest_of,
     encode,
 )
+from openmaas.schema import PUBLIC
+
+if TYPE_CHECKING:
+    from openmaas.registry.private import PrivateArtifacts
 
 CHUNK = 1 << 20
 MAX_ARTIFACT_BYTES = 512 << 30
@@ -44,20 +49,27 @@ class ArtifactStore:
 
     An artifact appears by one rename of a folder whose files are already on disk, so a
     crash leaves either all of it or none; ``collect`` removes what it leaves in ``.staging``.
+
+    Args:
+        private: those of tenants; None: this process has no keys, and sees public ones alone. What
+            an older release stored of tenants lies among the public ones.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, private: PrivateArtifacts | None = None) -> None:
         self.root = root
+        self.private = private
         self._staging = root / ".staging"
         with disk_errors():
             self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def collect(self, kept: Collection[str], removed: Collection[str] = ()) -> list[str]:
+    def collect(
+        self, kept: Collection[tuple[str, str]], removed: Collection[str] = ()
+    ) -> list[str]:
         """Removes artifacts that nothing refers to, and what imports left that crashed; not what
         may be an import that runs.
 
         Args:
-            kept: digests that something refers to.
+            kept: tenants and digests that something refers to.
             removed: digests whose versions were removed just now: they need not be as old.
 
         Returns:
@@ -65,19 +77,44 @@ class ArtifactStore:
         """
         now = time.time()
         for left in self._staging.iterdir():
-            if _age(left, now) > STAGING_SECONDS:
+            if age(left, now) > STAGING_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
         gone = []
+        needed = {digest for tenant, digest in kept if not self._is_private(digest, tenant)}
         for digest in self.digests():
             least = REMOVED_SECONDS if digest in removed else UNUSED_SECONDS
-            if digest not in kept and _age(self._path(digest), now) > least:
+            if digest not in needed and age(self._path(digest), now) > least:
                 self.remove(digest)
                 gone.append(digest)
+        if self.private is not None:
+            gone += [digest for _, digest in self.private.collect(kept, removed)]
         return gone
 
+    def need(self, folder: Path, size: int, tenant: str = PUBLIC) -> None:
+        """Refuses early what would fill the disk, or the memory where ``scratch`` is.
+
+        Raises:
+            StorageFull
+        """
+        if tenant and self.private is not None:
+            self.private.memory.need(size)
+        else:
+            need_space(folder, size)
+
     @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A new private folder on the store's own disk, removed afterwards."""
+    def errors(self, tenant: str = PUBLIC) -> Iterator[None]:
+        """Raises StorageFull where ``scratch`` has no room."""
+        with self.private.memory.errors() if tenant and self.private else disk_errors():
+            yield
+
+    @contextlib.contextmanager
+    def scratch(self, tenant: str = PUBLIC) -> Iterator[Path]:
+        """A new private folder, removed afterwards: on the store's own disk, or in memory if what
+        it is for is a tenant's."""
+        if tenant and self.private is not None:
+            with self.private.memory.view("imports") as view:
+                yield view
+            return
         folder = self._staging / secrets.token_hex(8)
         with disk_errors():
             folder.mkdir(mode=0o700)
@@ -94,8 +131,12 @@ class ArtifactStore:
         source: str,
         source_sha256: str,
         licence: str = "",
+        tenant: str = PUBLIC,
     ) -> tuple[str, Manifest]:
         """Stores the plain files of folder ``staged``, which it takes away; twice is once.
+
+        Args:
+            tenant: whose it is: it is sealed then.
 
         Raises:
             ArtifactRefused: a link, sub-folder or odd name among them, or too much.
@@ -116,7 +157,9 @@ class ArtifactStore:
             decode(encoded)
             digest = digest_of(encoded)
             target = self._path(digest)
-            if target.exists():
+            if tenant and self.private is not None:
+                self.private.add(digest, staged, encoded, tenant)
+            elif target.exists():
                 os.utime(target)  # it is wanted anew: nobody must collect it
             else:
                 self._commit(staged, files, encoded, target)
@@ -134,13 +177,19 @@ class ArtifactStore:
         verify(folder, manifest)
         return folder
 
-    def manifest(self, digest: str) -> Manifest:
+    def manifest(self, digest: str, tenant: str = PUBLIC) -> Manifest:
         """The manifest, checked against the digest; the files are not read.
+
+        Args:
+            tenant: whose it is.
 
         Raises:
             ModelNotFound: no such artifact.
             ArtifactRefused: the manifest was changed.
+            SealBroken, Erased
         """
+        if self.private is not None and self._is_private(digest, tenant):
+            return self.private.manifest(digest, tenant)
         try:
             with _plain(self._path(digest) / MANIFEST_NAME) as file:
                 encoded = file.read(MANIFEST_BYTES + 1)
@@ -150,11 +199,41 @@ class ArtifactStore:
             raise ArtifactRefused(f"The manifest of {digest} was changed; pull the model again.")
         return decode(encoded)
 
-    def remove(self, digest: str) -> None:
+    def open_file(self, digest: str, name: str, tenant: str = PUBLIC) -> BinaryIO:
+        """One of an artifact's files, unsealed as it is read; its name is of the manifest.
+
+        Raises:
+            FileNotFoundError, SealBroken, Erased
+        """
+        if self.private is not None and self._is_private(digest, tenant):
+            return self.private.open_file(digest, tenant, name)
+        return open(self._path(digest) / name, "rb")
+
+    @contextlib.contextmanager
+    def view(self, digest: str, tenant: str = PUBLIC) -> Iterator[Path]:
+        """The root of a store that has an artifact as plain files: this one, or one in memory that
+        is removed afterwards.
+
+        Raises:
+            ModelNotFound, StorageFull, SealBroken, Erased
+        """
+        if self.private is None or not self._is_private(digest, tenant):
+            yield self.root
+            return
+        root = self.private.lay(digest, tenant)
+        try:
+            yield root
+        finally:
+            self.private.drop(root)
+
+    def remove(self, digest: str, tenant: str = PUBLIC) -> None:
         """Removes an artifact; one that is not there is no error.
 
         It vanishes by a rename first, so that a crash never leaves half of one in place.
         """
+        if self.private is not None and self._is_private(digest, tenant):
+            self.private.remove(digest, tenant)
+            return
         grave = self._staging / secrets.token_hex(8)
         with contextlib.suppress(FileNotFoundError), disk_errors():
             self._path(digest).rename(grave)
@@ -164,6 +243,9 @@ class ArtifactStore:
         """All artifacts stored, sorted."""
         found = (f"sha256:{entry.name}" for entry in self.root.iterdir() if entry.is_dir())
         return sorted(name for name in found if _is_digest(name))
+
+    def _is_private(self, digest: str, tenant: str) -> bool:
+        return bool(tenant) and self.private is not None and self.private.has(digest, tenant)
 
     def _path(self, digest: str) -> Path:
         return self.root / check_digest(digest)
@@ -299,7 +381,8 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _age(path: Path, now: float) -> float:
+def age(path: Path, now: float) -> float:
+    """Seconds since it was changed; 0 of what is gone."""
     try:
         return now - path.stat().st_mtime
     except FileNotFoundError:

@@ -9,11 +9,12 @@ import msgspec
 
 from openmaas.errors import ArtifactRefused, ConversionFailed, SourceUnavailable
 from openmaas.registry import conversion, sources
-from openmaas.registry.artifacts import ArtifactStore, disk_errors, need_space
+from openmaas.registry.artifacts import ArtifactStore, disk_errors
 from openmaas.registry.catalog import Catalog, Entry
 from openmaas.registry.fetching import Progress, Wanted, silent
 from openmaas.registry.manifest import Manifest
 from openmaas.registry.recognise import Kind, Recognised, recognise
+from openmaas.schema import PUBLIC
 
 
 def import_model(
@@ -24,6 +25,7 @@ def import_model(
     allow_https: bool = False,
     expect_sha256: str | None = None,
     recorded: str | None = None,
+    tenant: str = PUBLIC,
 ) -> tuple[str, Manifest]:
     """Brings, recognises, converts, verifies and stores a model.
 
@@ -31,6 +33,7 @@ def import_model(
         source: see ``sources``; a path stands for a ``file:`` of this machine, whose name says
             nothing: what it is, its content tells.
         recorded: what the manifest says of where it came from; ``None``: the source.
+        tenant: whose it is: nothing of it is on the disk but sealed.
 
     Returns:
         The artifact's digest and manifest.
@@ -40,7 +43,7 @@ def import_model(
     """
     text = f"file:{source.absolute()}" if isinstance(source, Path) else source
     wanted = Wanted(source=text, sha256=expect_sha256)
-    return _import(wanted, store, progress, allow_https, recorded=recorded)
+    return _import(wanted, store, progress, allow_https, recorded=recorded, tenant=tenant)
 
 
 def import_trained(
@@ -51,12 +54,14 @@ def import_trained(
     source: str,
     licence: str = "",
     progress: Progress = silent,
+    tenant: str = PUBLIC,
 ) -> tuple[str, Manifest]:
     """Converts, verifies and stores what a trainer left in a folder, which stays as it is.
 
     Args:
         kind: how the folder is laid out: see the importer of that name.
         source: what the manifest says of where it came from: ``job:`` and an id, for one.
+        tenant: as ``import_model``.
 
     Returns:
         The artifact's digest and manifest.
@@ -66,19 +71,20 @@ def import_trained(
         ConversionFailed: the serving form gives other answers than the trained network did.
         StorageFull
     """
-    with store.scratch() as scratch, disk_errors():
+    with store.scratch(tenant) as scratch, store.errors(tenant):
         if any(path.is_symlink() for path in folder.rglob("*")):
             raise ArtifactRefused("The folder has a link in it.")
         size, sha256 = sources.digest_of_folder(folder)
-        need_space(scratch, 3 * size)
+        store.need(scratch, 3 * size, tenant)
         place = Path(shutil.copytree(folder, scratch / "source" / "export"))
         progress(size, size, f"converting from {kind}")
         inside = place / "model.keras" if kind == "keras" else place
         description = conversion.convert(Recognised(kind, inside), scratch, progress)
         progress(size, size, "storing")
         return store.add(
-            scratch / "out", description, source=source, source_sha256=sha256, licence=licence
-        )
+            scratch / "out", description, source=source, source_sha256=sha256, licence=licence,
+            tenant=tenant,
+        )  # fmt: skip
 
 
 def import_entry(
@@ -117,11 +123,16 @@ def _import(
     entry: Entry | None = None,
     beside: Path = Path(),
     recorded: str | None = None,
+    tenant: str = PUBLIC,
 ) -> tuple[str, Manifest]:
-    downloads = store.root / ".downloads"
     with (
-        sources.fetched(wanted, downloads, progress=progress, allow_https=allow_https) as fetched,
-        store.scratch() as scratch,
+        store.scratch(tenant) as scratch,
+        sources.fetched(
+            wanted,
+            scratch / "downloads" if tenant else store.root / ".downloads",
+            progress=progress,
+            allow_https=allow_https,
+        ) as fetched,
     ):
         source, sha256 = recorded or _recorded(wanted.source), fetched.sha256
         if entry is not None and entry.head is not None:
@@ -129,8 +140,8 @@ def _import(
             source = f"{source} + file:{entry.head}"
             sha256 = sources.digest_of_folder(fetched.path)[1]
         recognised = recognise(fetched.path)
-        with disk_errors():
-            need_space(scratch, 2 * fetched.size)
+        with store.errors(tenant):
+            store.need(scratch, 2 * fetched.size, tenant)
             place = scratch / "source"
             place.mkdir()
             moved = fetched.path.rename(place / fetched.path.name)
@@ -151,6 +162,7 @@ def _import(
             source=source,
             source_sha256=sha256,
             licence=entry.licence if entry is not None else "",
+            tenant=tenant,
         )
 
 

@@ -14,7 +14,6 @@ import msgspec
 from openmaas.audit import By
 from openmaas.config import Limits
 from openmaas.errors import Conflict, ModelNotFound, OpenMaaSError
-from openmaas.inference import ModelInfo
 from openmaas.placement.base import Placement, WorkerSpec
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import (
@@ -30,6 +29,7 @@ from openmaas.registry.deployments import (
 )
 from openmaas.registry.records import Records
 from openmaas.schema import PUBLIC
+from openmaas.serving import unsealing
 from openmaas.serving.call import Call
 from openmaas.serving.choice import (
     EXPLAINER,
@@ -559,6 +559,7 @@ class Fleet:
                 deployment=want.model,
                 runtime=want.runtime,
                 artifacts=str(self._artifacts.root),
+                tenant=want.tenant,
                 digest=version.digest,
                 options=want.options,
                 writes=written(want.runtime, want.options),
@@ -579,8 +580,7 @@ class Fleet:
             changed=self._note,
         )
         new.load_seconds = want.load_seconds
-        with contextlib.suppress(msgspec.ValidationError):  # another release wrote it
-            new.info = msgspec.convert(want.info, ModelInfo) if want.info else None
+        new.info = await asyncio.to_thread(unsealing.known, want, self._artifacts.private)
         self._wanted[want.name] = want
         if before is not None:
             self._retire(self._coming.get(want.name))
@@ -639,9 +639,11 @@ class Fleet:
                 restarts=sum(one.restarts for one in every),
                 memory=deployment.memory,
                 load_seconds=deployment.load_seconds,
-                info=msgspec.to_builtins(deployment.info),
             )
             try:
+                seen = await asyncio.to_thread(
+                    unsealing.told, seen, deployment.info, self._artifacts.private
+                )
                 await asyncio.to_thread(self._deployments.report, seen)
             except BaseException:
                 self._unreported.setdefault(name, deployment)  # it is still to be told
@@ -697,7 +699,7 @@ def deploy(
     """
     check_shared(tenant, options or {})
     found = records.version(model, version, tenant)
-    name, reason = choose(artifacts.manifest(found.digest), runtime)
+    name, reason = choose(artifacts.manifest(found.digest, tenant), runtime)
     return deployments.deploy(
         found, by, name, reason, options or {}, replicas=replicas, idle_seconds=idle_seconds,
         live=live,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import time
@@ -14,14 +15,30 @@ import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database, page
-from openmaas.errors import Conflict, InvalidRequest, NotFound, OpenMaaSError, QuotaExhausted
+from openmaas.encryption.folders import unseal_folder
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.memory import Memory
+from openmaas.encryption.sealed import json_key_of, open_sealed
+from openmaas.errors import (
+    Conflict,
+    Erased,
+    InvalidRequest,
+    NotFound,
+    OpenMaaSError,
+    QuotaExhausted,
+)
+from openmaas.redaction.policy import RedactionPolicy
 from openmaas.schema import datasets as table
 from openmaas.schema import jobs, sessions
 from openmaas.schema import uploads as uploads_table
 from openmaas.storage import check_stored
+from openmaas.tenancy import privacy
+from openmaas.training import descriptions
 from openmaas.training.data import PREVIEW, Description, Preview
+from openmaas.training.differential_privacy import budgets
 from openmaas.training.jobs import UNFINISHED
 from openmaas.training.options import Format, Options, check, format_of
+from openmaas.training.spec import Budget
 from openmaas.training.uploads import Uploads
 
 State = Literal["waiting", "reading", "ready", "failed"]
@@ -71,12 +88,14 @@ class Datasets:
         database: Database,
         folder: Path,
         uploads: Uploads,
+        keyring: Keyring,
         removed: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.folder = folder
         self.removed = removed
         self._database = database
         self._uploads = uploads
+        self._keyring = keyring
 
     def create(
         self,
@@ -86,12 +105,14 @@ class Datasets:
         options: Options,
         owner: tuple[str, str, str],
         by: By,
+        budget: Budget | None = None,
     ) -> DatasetRecord:
         """A data set that waits to be read.
 
         Args:
             form: ``None``: what the upload's name or content says.
             owner: tenant, project and key.
+            budget: of privacy.
 
         Raises:
             InvalidRequest: the upload is absent or not whole, its format unknown, an option wrong.
@@ -99,13 +120,12 @@ class Datasets:
         """
         tenant, project, key = owner
         try:
-            path, _ = self._uploads.whole(upload, tenant)
-            given = self._uploads.get(upload, tenant)
+            given = self._uploads.whole(upload, tenant)
+            if form is None:
+                with self._uploads.open(given) as file:
+                    form = format_of(given.name, file.read(START_BYTES))
         except NotFound as error:
             raise InvalidRequest(error.message, param="upload") from None
-        if form is None:
-            with open(path, "rb") as file:
-                form = format_of(given.name, file.read(START_BYTES))
         check(options, form)
         made = DatasetRecord(
             id=f"ds_{secrets.token_hex(12)}", tenant=tenant, project=project, key=key, name=name,
@@ -121,6 +141,8 @@ class Datasets:
                 raise InvalidRequest(f"no upload {upload!r}", param="upload")
             connection.execute(table.insert().values(**msgspec.to_builtins(made)))
             by.note(connection, "dataset.create", made.id, tenant=tenant, name=name)
+            if budget is not None:
+                budgets.put(connection, made.id, tenant, budget, by)
         return made
 
     def get(self, id: str, tenant: str) -> DatasetRecord:
@@ -129,7 +151,8 @@ class Datasets:
             NotFound
         """
         with self._database.read() as connection:
-            return _get(connection, id, tenant)
+            row = _get(connection, id, tenant)
+        return self._record(row)
 
     def list(self, tenant: str, *, after: str = "", limit: int = 100) -> list[DatasetRecord]:
         """A tenant's, the newest first.
@@ -143,7 +166,8 @@ class Datasets:
         query = sa.select(*_COLUMNS).where(table.c.tenant == tenant)
         with self._database.read() as connection:
             last = _get(connection, after, tenant) if after else None
-            return [_record(row) for row in connection.execute(page(query, table, limit, last))]
+            rows = connection.execute(page(query, table, limit, last)).all()
+        return [self._record(row) for row in rows]
 
     def preview(self, id: str, tenant: str) -> Preview:
         """
@@ -154,7 +178,24 @@ class Datasets:
         record = self.get(id, tenant)
         if record.state != "ready":
             raise Conflict(f"data set {id} is {record.state}; it has rows when it is ready")
-        return msgspec.json.decode((self.folder / id / PREVIEW).read_bytes(), type=Preview)
+        path, name = self.folder / id / PREVIEW, f"{_name(id)}/{PREVIEW}"
+        with open_sealed(path, self._keyring, name) as file:
+            return msgspec.json.decode(file.read(), type=Preview)
+
+    def redaction(self, record: DatasetRecord) -> RedactionPolicy:
+        """What its owner wants done about personal data in it."""
+        with self._database.read() as connection:
+            return privacy.held(connection, record.tenant, record.key)
+
+    def unseal(self, id: str, target: Path, memory: Memory) -> None:
+        """Lays a data set that is ready into a new folder in memory.
+
+        Raises:
+            StorageFull: it does not fit.
+            NotFound: it is gone.
+            SealBroken
+        """
+        lay(self.folder, self._keyring, id, target, memory)
 
     def remove(self, id: str, tenant: str, by: By) -> None:
         """
@@ -168,7 +209,9 @@ class Datasets:
             if user is not None:
                 raise Conflict(f"data set {id} is in use by {user}")
             connection.execute(table.delete().where(table.c.id == id))
+            self._keyring.destroy(connection, tenant, id)
             by.note(connection, "dataset.remove", id, tenant=tenant)
+        self._keyring.scrub()
         self.removed(id)
         shutil.rmtree(self.folder / id, ignore_errors=True)
 
@@ -202,7 +245,8 @@ class Datasets:
             claimed = table.update().where(table.c.id == row.id, table.c.state == "waiting")
             if connection.execute(claimed.values(state="reading")).rowcount == 0:
                 return None
-            return msgspec.structs.replace(_record(row), state="reading")
+            record = self._record(row)
+            return msgspec.structs.replace(record, state="reading")
 
     def check_room(self, record: DatasetRecord, size: int) -> None:
         """
@@ -215,14 +259,17 @@ class Datasets:
                 connection, record.tenant, size - (connection.execute(freed).scalar() or 0)
             )
 
-    def ready(self, id: str, description: Description) -> bool:
+    def ready(self, record: DatasetRecord, description: Description) -> bool:
         """Whether it was still wanted."""
-        return self._finish(
-            id,
-            state="ready",
-            description=msgspec.to_builtins(description),
-            bytes=description.bytes,
-        )
+        told = descriptions.stored(description, self._keyring, record.id, record.tenant)
+        return self._finish(record.id, state="ready", description=told, bytes=description.bytes)
+
+    def unwanted(self, record: DatasetRecord) -> None:
+        """Removes what was read of one that was removed meanwhile."""
+        with self._database.write() as connection:
+            self._keyring.destroy(connection, record.tenant, record.id)
+        self._keyring.scrub()
+        shutil.rmtree(self.folder / record.id, ignore_errors=True)
 
     def failed(self, id: str, error: OpenMaaSError) -> bool:
         trouble = {"code": error.code, "message": error.message}
@@ -241,21 +288,51 @@ class Datasets:
             )
             return changed.rowcount == 1
 
+    def _record(self, row: sa.Row[Any]) -> DatasetRecord:
+        values = dict(zip(DatasetRecord.__struct_fields__, row, strict=True))
+        told, values["description"] = values["description"], None
+        record = msgspec.convert(values, DatasetRecord)
+        with contextlib.suppress(Erased):  # it is being erased at this very moment
+            found = descriptions.description(told, self._keyring, record.id)
+            return msgspec.structs.replace(record, description=found)
+        return record
 
-def _get(connection: sa.Connection, id: str, tenant: str, *, lock: bool = False) -> DatasetRecord:
+    def describe_anew(self, id: str, tenant: str) -> None:
+        """Seals what its row says with its current key."""
+        which = (table.c.id == id) & (table.c.tenant == tenant) & (table.c.state == "ready")
+        with self._database.read() as connection:
+            column = connection.execute(sa.select(table.c.description).where(which)).scalar()
+        told = descriptions.description(column, self._keyring, id)
+        if told is not None and json_key_of(column) != self._keyring.key(tenant, id).id:
+            anew = descriptions.stored(told, self._keyring, id, tenant)
+            with self._database.write() as connection:
+                connection.execute(table.update().where(which).values(description=anew))
+
+
+def lay(folder: Path, keyring: Keyring, id: str, target: Path, memory: Memory) -> None:
+    """See ``Datasets.unseal``.
+
+    Args:
+        folder: of all data sets.
+    """
+    try:
+        unseal_folder(folder / id, keyring, _name(id), target, memory)
+    except (FileNotFoundError, Erased):
+        raise NotFound(f"data set {id} is gone") from None
+
+
+def _name(id: str) -> str:
+    return f"datasets/{id}"
+
+
+def _get(connection: sa.Connection, id: str, tenant: str, *, lock: bool = False) -> sa.Row[Any]:
     query = sa.select(*_COLUMNS).where(table.c.id == id, table.c.tenant == tenant)
     if lock:
         query = query.with_for_update()
     row = connection.execute(query).first()
     if row is None:
         raise NotFound(f"no data set {id[:64]!r}")
-    return _record(row)
-
-
-def _record(row: sa.Row[Any]) -> DatasetRecord:
-    return msgspec.convert(
-        dict(zip(DatasetRecord.__struct_fields__, row, strict=True)), DatasetRecord
-    )
+    return row
 
 
 def _user(connection: sa.Connection, id: str, tenant: str) -> str | None:

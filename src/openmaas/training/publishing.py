@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from openmaas import __version__
 from openmaas.audit import By
 from openmaas.database import Database
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.sealed import json_key_of, seal_json, unseal_json
 from openmaas.errors import EngineFailed, NotFound, QuotaExhausted
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import Deployed, Deployments
@@ -95,8 +97,10 @@ class Publisher:
         deployments: Deployments,
         deploy: Deploy,
         load_seconds: float,
+        keyring: Keyring,
     ) -> None:
         self._database = database
+        self._keyring = keyring
         self._records = records
         self._artifacts = artifacts
         self._tenants = tenants
@@ -127,7 +131,9 @@ class Publisher:
         for done in self._records.versions(model, tenant):
             if done.source == card.made_by:
                 return done
-        digest, manifest = import_trained(kind, export, self._artifacts, source=card.made_by)
+        digest, manifest = import_trained(
+            kind, export, self._artifacts, source=card.made_by, tenant=tenant
+        )
         version = self._register(owner, digest, manifest, "", by)
         libraries = card.libraries | manifest.converted_by
         full = msgspec.structs.replace(card, libraries=libraries, created=int(time.time()))
@@ -144,7 +150,7 @@ class Publisher:
             ConversionFailed, QuotaExhausted, StorageFull
         """
         digest, manifest = import_model(
-            upload, self._artifacts, expect_sha256=sha256, recorded="upload"
+            upload, self._artifacts, expect_sha256=sha256, recorded="upload", tenant=owner[0]
         )
         version = self._register(owner, digest, manifest, licence, by)
         card = Card(
@@ -168,6 +174,21 @@ class Publisher:
         self._settle(self._deploy(version, by))
         return version
 
+    def seal_anew(self, tenant: str) -> None:
+        """Seals what is sealed of a tenant's cards with its current key."""
+        which = cards.c.tenant == tenant
+        query = sa.select(cards.c.model, cards.c.version, cards.c.card).where(which)
+        with self._database.write() as connection:
+            for row in connection.execute(query.with_for_update()).all():
+                card = self._opened(tenant, row.model, row.version, row.card)
+                old = json_key_of(row.card.get("confusion"))
+                if card.get("confusion") is None or old == self._keyring.key(tenant).id:
+                    continue
+                about = _about(tenant, row.model, row.version)
+                card["confusion"] = seal_json(card["confusion"], self._keyring.key(tenant), about)
+                this = which & (cards.c.model == row.model) & (cards.c.version == row.version)
+                connection.execute(cards.update().where(this).values(card=card))
+
     def versions(self, tenant: str, model: str) -> list[Published]:
         """All of a tenant's model, the oldest first.
 
@@ -181,7 +202,8 @@ class Publisher:
             cards.c.tenant == tenant, cards.c.model == model
         )
         with self._database.read() as connection:
-            known = {row.version: row.card for row in connection.execute(query)}
+            rows = connection.execute(query).all()
+        known = {row.version: self._opened(tenant, model, row.version, row.card) for row in rows}
         return [self._told(one, known.get(one.version)) for one in found]
 
     def curve(self, tenant: str, model: str, number: int) -> bytes:
@@ -231,8 +253,8 @@ class Publisher:
         try:
             return self._records.add(version, by, most_bytes=most)
         except QuotaExhausted:
-            if digest not in {one.digest for one in self._records.versions()}:
-                self._artifacts.remove(digest)
+            if digest not in {one.digest for one in self._records.versions(tenant=tenant)}:
+                self._artifacts.remove(digest, tenant)
             raise
 
     def _write(self, version: Version, card: Card, curve: bytes | None) -> None:
@@ -248,13 +270,27 @@ class Publisher:
                     tenant=version.tenant,
                     model=version.model,
                     version=version.version,
-                    card=msgspec.to_builtins(card),
+                    card=self._sealed(version, card),
                     curve=curve,
                 )
             )
 
+    def _sealed(self, version: Version, card: Card) -> dict[str, Any]:
+        """As the row holds it: labels are values of the data, which may be names."""
+        made: dict[str, Any] = msgspec.to_builtins(card)
+        if card.confusion is not None:
+            about = _about(version.tenant, version.model, version.version)
+            made["confusion"] = seal_json(card.confusion, self._keyring.key(version.tenant), about)
+        return made
+
+    def _opened(self, tenant: str, model: str, number: int, card: dict[str, Any]) -> dict[str, Any]:
+        if "confusion" not in card:
+            return card
+        about = _about(tenant, model, number)
+        return card | {"confusion": unseal_json(card["confusion"], self._keyring, about)}
+
     def _told(self, one: Version, card: dict[str, Any] | None) -> Published:
-        manifest = self._artifacts.manifest(one.digest)
+        manifest = self._artifacts.manifest(one.digest, one.tenant)
         verified = manifest.verification
         return Published(
             one.model,
@@ -272,3 +308,7 @@ class Publisher:
             msgspec.to_builtins(manifest.outputs),
             list(manifest.labels),
         )
+
+
+def _about(tenant: str, model: str, number: int) -> str:
+    return f"cards/{tenant}/{model}/{number}"

@@ -18,6 +18,9 @@ import msgspec
 
 import openmaas
 from openmaas.config import told_children
+from openmaas.encryption.folders import seal_folder
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.memory import Memory
 from openmaas.errors import (
     InvalidRequest,
     NotFound,
@@ -36,11 +39,12 @@ from openmaas.training.data import (
 )
 from openmaas.training.datasets import DatasetRecord, Datasets
 from openmaas.training.ingest import Answer, Task
-from openmaas.training.uploads import Uploads
+from openmaas.training.uploads import Upload, Uploads
 
 log = logging.getLogger(__name__)
 
 SANDBOX = "openmaas.placement.sandbox"  # run as a program
+SEALING = ".reading"  # in the folder of data sets: the one that is being sealed
 SECONDS = 3600.0
 ANSWER_BYTES = 64 << 20  # of 10,000 columns with their labels
 ADDRESS_SPACE = 4 << 30
@@ -51,12 +55,19 @@ NICE = 10  # requests come first where the cores are contended
 
 
 class Reader:
-    """Everything but what threads do is on the event loop."""
+    """Everything but what threads do is on the event loop.
 
-    def __init__(self, datasets: Datasets, uploads: Uploads) -> None:
+    Args:
+        memory: where uploads, and what is made of them, lie until that is sealed.
+    """
+
+    def __init__(
+        self, datasets: Datasets, uploads: Uploads, keyring: Keyring, memory: Memory
+    ) -> None:
         self._datasets = datasets
         self._uploads = uploads
-        self._scratch = datasets.folder / ".reading"
+        self._keyring = keyring
+        self._memory = memory
         self._turn = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,7 +120,7 @@ class Reader:
 
     async def _read(self, record: DatasetRecord) -> None:
         """From reading to ready or failed; the row says what came of it."""
-        scratch = self._scratch / record.id
+        scratch = self._memory.path("reading", record.id)
         try:
             try:
                 description = await self._run(record, scratch)
@@ -125,10 +136,11 @@ class Reader:
                 broken = OpenMaaSError("something broke here; it is in the server's log")
                 await self._note(self._datasets.failed, record.id, broken)
                 return
-            if not await self._note(self._datasets.ready, record.id, description):
-                await asyncio.to_thread(shutil.rmtree, self._datasets.folder / record.id, True)
+            if not await self._note(self._datasets.ready, record, description):
+                await asyncio.to_thread(self._datasets.unwanted, record)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, True)
+            await asyncio.to_thread(_source(scratch).unlink, True)
         with contextlib.suppress(OpenMaaSError):  # another data set is to be made of it
             await asyncio.to_thread(self._uploads.remove, record.upload, record.tenant)
 
@@ -144,11 +156,12 @@ class Reader:
 
     async def _run(self, record: DatasetRecord, scratch: Path) -> Description:
         try:
-            source, _ = await asyncio.to_thread(self._uploads.whole, record.upload, record.tenant)
+            upload = await asyncio.to_thread(self._uploads.whole, record.upload, record.tenant)
+            source = await asyncio.to_thread(self._prepare, scratch, upload)
         except NotFound as error:
             raise InvalidRequest(error.message) from None
-        await asyncio.to_thread(_prepare, scratch, source)
-        task = Task(record.format, str(source), str(scratch / "out"), record.options)
+        policy = await asyncio.to_thread(self._datasets.redaction, record)
+        task = Task(record.format, str(source), str(scratch / "out"), record.options, policy)
         with open(scratch / "log", "w+b") as file:  # noqa: ASYNC230  for its number
             process = await asyncio.create_subprocess_exec(
                 *_command(scratch, source),
@@ -173,14 +186,16 @@ class Reader:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-        return await asyncio.to_thread(_answer, scratch, process.returncode or 0, record.id)
+        status = process.returncode or 0
+        return await asyncio.to_thread(_answer, scratch, status, record.id, self._memory)
 
     def _removed(self, id: str) -> None:
         """From any thread: nobody needs the data set any more."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end, id)
+            self._loop.call_soon_threadsafe(self.leave, id)
 
-    def _end(self, id: str) -> None:
+    def leave(self, id: str) -> None:
+        """On the event loop: a data set is read no further."""
         if self._reading is not None and self._reading[0] == id:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._reading[1].pid, signal.SIGKILL)
@@ -191,25 +206,36 @@ class Reader:
         Raises:
             QuotaExhausted, StorageFull
         """
-        out, target = scratch / "out", self._datasets.folder / record.id
+        target, sealed = self._datasets.folder / record.id, self._datasets.folder / SEALING
         self._datasets.check_room(record, description.bytes)
-        with disk_errors():
-            (out / DESCRIPTION).write_bytes(msgspec.json.encode(description))
-            for path in out.iterdir():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-            sync_folder(out)
-            shutil.rmtree(target, ignore_errors=True)
-            out.rename(target)
-            sync_folder(target.parent)
+        key = self._keyring.key(record.tenant, record.id)
+        with self._memory.errors():
+            (scratch / "out" / DESCRIPTION).write_bytes(msgspec.json.encode(description))
+        try:
+            with disk_errors():
+                need_space(self._datasets.folder, description.bytes)
+                shutil.rmtree(sealed, ignore_errors=True)
+                seal_folder(scratch / "out", sealed, key, f"datasets/{record.id}")
+                shutil.rmtree(target, ignore_errors=True)
+                sealed.rename(target)
+                sync_folder(target.parent)
+        finally:
+            shutil.rmtree(sealed, ignore_errors=True)
 
-
-def _prepare(scratch: Path, source: Path) -> None:
-    with disk_errors():
+    def _prepare(self, scratch: Path, upload: Upload) -> Path:
+        """The upload, unsealed."""
         shutil.rmtree(scratch, ignore_errors=True)
         for name in ("out", "tmp"):
-            (scratch / name).mkdir(mode=0o700, parents=True)
-        need_space(scratch, source.stat().st_size)
+            self._memory.make("reading", scratch.name, name)
+        source = _source(scratch)
+        source.unlink(missing_ok=True)
+        self._uploads.unseal(upload, source, self._memory)
+        return source
+
+
+def _source(scratch: Path) -> Path:
+    """Where the upload is: beside what its reader may write."""
+    return scratch.with_name(f"{scratch.name}.upload")
 
 
 def _command(scratch: Path, source: Path) -> list[str]:
@@ -244,7 +270,7 @@ def _environment(scratch: Path) -> dict[str, str]:
 # --- what it left, checked ----------------------------------------------------------------------
 
 
-def _answer(scratch: Path, status: int, id: str) -> Description:
+def _answer(scratch: Path, status: int, id: str, memory: Memory) -> Description:
     try:
         with open(scratch / "result.json", "rb") as file:
             answer = msgspec.json.decode(file.read(ANSWER_BYTES), type=Answer)
@@ -255,13 +281,14 @@ def _answer(scratch: Path, status: int, id: str) -> Description:
             "made to break its reader"
         ) from None
     if answer.error is not None:
-        kind = StorageFull if answer.error == StorageFull.code else InvalidRequest
-        raise kind(printable(answer.message, 4000))
+        if answer.error == StorageFull.code:
+            raise memory.full()
+        raise InvalidRequest(printable(answer.message, 4000))
     if answer.description is None or answer.preview is None:
         raise InvalidRequest("its reader gave no answer")
     size = _check_files(scratch / "out", answer.description)
     _check(answer.description, answer.preview)
-    with disk_errors():
+    with memory.errors():
         (scratch / "out" / PREVIEW).write_bytes(msgspec.json.encode(answer.preview))
     return msgspec.structs.replace(answer.description, bytes=size)
 

@@ -3,44 +3,69 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.memory import Memory
+from openmaas.encryption.mirror import Mirror
 from openmaas.errors import InvalidRequest
 from openmaas.registry.artifacts import disk_errors
+from openmaas.training.datasets import lay
 from openmaas.training.publishing import Card, Origin
 from openmaas.training.session_frames import Answer
 from openmaas.training.session_records import SessionRecords, SessionRow
-from openmaas.training.session_task import TASK, SessionTask
+from openmaas.training.session_task import CHECKPOINTS, PREPARED, TASK, SessionTask
 from openmaas.training.spec import Optimizer, SessionSpec
-from openmaas.training.uploads import Uploads
+from openmaas.training.uploads import Upload, Uploads
 
 # What they learn is not the loss of one output that a session's calls know.
 JOBS_ALONE = ("text_encoder", "seq2seq_rnn", "seq2seq_transformer")
 
+NETWORK, DATASET = "network.keras", "dataset"  # in a session's folder
+NOISE = "noise.key"  # differential_privacy.noise.KEY, which imports a framework
+KEPT = (NETWORK, NOISE, PREPARED, CHECKPOINTS)
+
 
 class SessionFolders:
-    """
+    """A session's folder is in memory while it has a process. What it needs to be resumed is sealed
+    in the data folder whenever a checkpoint is written.
+
     Args:
         folder: the data folder.
     """
 
-    def __init__(self, folder: Path, records: SessionRecords, uploads: Uploads) -> None:
-        self._folder = folder / "sessions"
+    def __init__(
+        self,
+        folder: Path,
+        records: SessionRecords,
+        uploads: Uploads,
+        keyring: Keyring,
+        memory: Memory,
+    ) -> None:
+        self._kept = folder / "sessions"
         self._datasets = folder / "datasets"
         self._records = records
         self._uploads = uploads
+        self._keyring = keyring
+        self._memory = memory
 
-    def readable(self, row: SessionRow) -> list[Path]:
-        """What its process may read."""
-        found = [self._folder / row.id]
-        if row.spec.dataset is not None:
-            found.append(self._datasets / row.spec.dataset)
-        return found
+    def folder(self, id: str) -> Path:
+        """In memory."""
+        return self._memory.path("sessions", id)
 
-    def find(self, spec: SessionSpec, tenant: str) -> tuple[Path | None, Origin | None]:
+    def sweep(self, kept: Collection[str]) -> None:
+        """Removes what nobody can resume. Call it while no session has a process."""
+        self.forget()
+        self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in self._kept.iterdir():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def find(self, spec: SessionSpec, tenant: str) -> tuple[Upload | None, Origin | None]:
         """The upload and the data set that are named.
 
         Raises:
@@ -48,37 +73,77 @@ class SessionFolders:
         """
         upload = None
         if spec.network is not None and spec.network.upload is not None:
-            upload, _ = self._uploads.whole(spec.network.upload, tenant)
-        origin = None if spec.dataset is None else self._records.origin(spec.dataset, tenant)
+            upload = self._uploads.whole(spec.network.upload, tenant)
+        origin = None
+        if spec.dataset is not None:
+            origin = self._records.origin(spec.dataset, tenant, self._keyring)
         return upload, origin
 
-    def prepare(self, row: SessionRow, upload: Path | None, dataset: Origin | None) -> None:
+    def prepare(self, row: SessionRow, upload: Upload | None) -> None:
         """Makes a session's folder.
+
+        Raises:
+            NotFound, StorageFull
+        """
+        folder = self._memory.make("sessions", row.id)
+        if upload is not None:
+            self._uploads.unseal(upload, folder / NETWORK, self._memory)
+        self._begin(row, None)
+
+    def resume(self, row: SessionRow) -> None:
+        """Has its next process begin at its last checkpoint.
+
+        Raises:
+            NotFound: its data set is gone.
+            SealBroken, StorageFull
+        """
+        self._memory.remove("sessions", row.id)  # of a process that died
+        self._memory.make("sessions", row.id)
+        self._mirror(row).restore()
+        self._begin(row, row.checkpoint)
+
+    def keep(self, row: SessionRow) -> None:
+        """Seals what it would need to be resumed, as far as it has changed.
 
         Raises:
             StorageFull
         """
-        folder = self._folder / row.id
         with disk_errors():
-            folder.mkdir(mode=0o700, parents=True)
-            network = None
-            if upload is not None:
-                network = folder / "network.keras"
-                shutil.copyfile(upload, network)
-            task = SessionTask(
-                spec=row.spec,
-                network=None if network is None else str(network),
-                dataset=None if dataset is None else str(self._datasets / dataset.id),
-            )
+            (self._kept / row.id).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._mirror(row).keep()
+
+    def forget(self) -> None:
+        """No session has a process any more: nothing of them is in memory."""
+        self._memory.remove("sessions")
+
+    def put_away(self, id: str) -> None:
+        """Its process has ended: nothing of it is in memory."""
+        self._memory.remove("sessions", id)
+
+    def remove(self, id: str) -> None:
+        """Nobody resumes it."""
+        self._memory.remove("sessions", id)
+        shutil.rmtree(self._kept / id, ignore_errors=True)
+
+    def _begin(self, row: SessionRow, checkpoint: str | None) -> None:
+        folder, dataset = self.folder(row.id), row.spec.dataset
+        if dataset is not None:
+            lay(self._datasets, self._keyring, dataset, folder / DATASET, self._memory)
+        network = folder / NETWORK
+        task = SessionTask(
+            spec=row.spec,
+            network=str(network) if network.exists() else None,
+            dataset=None if dataset is None else str(folder / DATASET),
+            checkpoint=checkpoint,
+        )
+        with self._memory.errors():
             (folder / TASK).write_bytes(msgspec.json.encode(task))
 
-    def resume_at(self, row: SessionRow) -> None:
-        """Has its next process begin at its last checkpoint."""
-        path = self._folder / row.id / TASK
-        with disk_errors():
-            task = msgspec.json.decode(path.read_bytes(), type=SessionTask)
-            task = msgspec.structs.replace(task, checkpoint=row.checkpoint)
-            path.write_bytes(msgspec.json.encode(task))
+    def _mirror(self, row: SessionRow) -> Mirror:
+        return Mirror(
+            self.folder(row.id), self._kept / row.id, f"sessions/{row.id}", self._keyring,
+            row.tenant, self._memory, KEPT,
+        )  # fmt: skip
 
     def card(
         self,
@@ -92,7 +157,7 @@ class SessionFolders:
         spec = row.spec
         dataset = None
         if spec.dataset is not None:
-            dataset = self._records.origin(spec.dataset, row.tenant)
+            dataset = self._records.origin(spec.dataset, row.tenant, self._keyring)
         fit = {"steps": answer.step, "loss": spec.loss, "dtype": spec.dtype,
                "optimizer": msgspec.to_builtins(spec.optimizer)}  # fmt: skip
         return Card(

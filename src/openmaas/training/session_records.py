@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database, page
+from openmaas.encryption.keyring import Keyring
 from openmaas.errors import InvalidRequest, NotFound, QuotaExhausted
 from openmaas.schema import datasets
 from openmaas.schema import sessions as table
-from openmaas.training.data import Description
+from openmaas.training import descriptions
 from openmaas.training.differential_privacy import budgets
 from openmaas.training.metering import Owner
 from openmaas.training.publishing import Origin
@@ -138,7 +139,7 @@ class SessionRecords:
             query = sa.select(table.c.id).where(table.c.state == "idle")
             return [row.id for row in connection.execute(query)]
 
-    def origin(self, id: str, tenant: str) -> Origin:
+    def origin(self, id: str, tenant: str, keyring: Keyring) -> Origin:
         """A data set that is ready.
 
         Raises:
@@ -152,7 +153,8 @@ class SessionRecords:
         if row is None or row.state != "ready":
             why = "" if row is None else f": it is {row.state}"
             raise InvalidRequest(f"no data set {id!r} that is ready{why}", param="dataset")
-        about = msgspec.convert(row.description, Description)
+        about = descriptions.description(row.description, keyring, id)
+        assert about is not None, "one that is ready has a description"
         return Origin(id, row.name, about.fingerprint, about.rows, about.splits)
 
 

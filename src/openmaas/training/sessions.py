@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,8 @@ from pathlib import Path
 import msgspec
 
 from openmaas.audit import By
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.memory import Memory
 from openmaas.errors import Conflict, OpenMaaSError, RateLimited
 from openmaas.registry.records import Version
 from openmaas.training import session_frames as frames
@@ -66,10 +67,11 @@ class Sessions:
         most: int,
         call_seconds: float,
         settling: Settling,
+        keyring: Keyring,
+        memory: Memory,
     ) -> None:
         self.records = records
-        self._folder = folder / "sessions"
-        self._folders = SessionFolders(folder, records, uploads)
+        self._folders = SessionFolders(folder, records, uploads, keyring, memory)
         self._workshop = workshop
         self._metering = metering
         self._publisher = publisher
@@ -88,10 +90,7 @@ class Sessions:
     async def start(self) -> None:
         """What an earlier server left open is idle; folders that belong to nothing are removed."""
         kept = set(await asyncio.to_thread(self.records.left_open))
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in list(self._folder.iterdir()):
-            if folder.name not in kept:
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(self._folders.sweep, kept)
         self._tick = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -105,6 +104,7 @@ class Sessions:
         for live in list(self._live.values()):
             live.process.kill("the server ended")
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._folders.forget)
 
     # --- what callers ask ----------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class Sessions:
         """
         check(spec)
         self._workshop.check_installed("jax")
-        upload, dataset = await asyncio.to_thread(self._folders.find, spec, owner.tenant)
+        upload, _ = await asyncio.to_thread(self._folders.find, spec, owner.tenant)
         clock = await self._metering.open(owner, spec.model, "new")
         try:
             clock.check()
@@ -128,7 +128,7 @@ class Sessions:
         row = await asyncio.to_thread(self.records.create, spec, owner, By(owner.key))
         try:
             async with self._lock(row.id):
-                await asyncio.to_thread(self._folders.prepare, row, upload, dataset)
+                await asyncio.to_thread(self._folders.prepare, row, upload)
                 live = await self._begin(row)
                 await asyncio.to_thread(self._compose, row, live.process.opened)
         except BaseException as error:
@@ -180,6 +180,7 @@ class Sessions:
             call = msgspec.structs.replace(call, sequence=(order.sequence or live.sequence - 1) + 1)
         answer = await live.call(call, order, seconds, size)
         if isinstance(call, frames.Save | frames.Load):
+            await asyncio.to_thread(self._folders.keep, live.row)
             live.saved, live.dirty = time.monotonic(), live.process.outstanding > 0
             live.row = msgspec.structs.replace(live.row, step=answer.step, checkpoint=call.name)
             await asyncio.to_thread(
@@ -207,7 +208,7 @@ class Sessions:
                 self._folders.card,
                 live.row, answer, live.process.opened.libraries, description, promised,
             )  # fmt: skip
-            folder = self._folder / row.id / EXPORT
+            folder = self._folders.folder(row.id) / EXPORT
             name = row.model if model is None else model
             return await asyncio.to_thread(
                 self._publisher.publish,
@@ -239,7 +240,7 @@ class Sessions:
                 await self._bill(live)
             await asyncio.to_thread(self.records.change, id, by, "session.close", state="closed")
             await asyncio.to_thread(self._settling.session, id)
-            await asyncio.to_thread(shutil.rmtree, self._folder / id, ignore_errors=True)
+            await asyncio.to_thread(self._folders.remove, id)
         self._locks.pop(id, None)
         return await asyncio.to_thread(self.records.get, row.id, tenant)
 
@@ -250,7 +251,7 @@ class Sessions:
         if row.state in ("closed", "failed"):
             why = f": {row.error['message']}" if row.error else ""
             raise Conflict(f"session {row.id} is {row.state}{why}")
-        await asyncio.to_thread(self._folders.resume_at, row)
+        await asyncio.to_thread(self._folders.resume, row)
         live = await self._begin(row, resumed=True)
         await asyncio.to_thread(self.records.change, row.id, state="open", error=None)
         return live
@@ -260,10 +261,9 @@ class Sessions:
         try:
             await self._make_room(row.tenant)
             clock = await self._metering.open(row.owner, row.model, row.id, seconds=row.seconds)
-            folder = self._folder / row.id
             process = await SessionProcess.start(
-                folder,
-                self._folders.readable(row),
+                self._folders.folder(row.id),
+                [],
                 self._bounds,
                 max(self._call_seconds, START_SECONDS),
                 lambda how: self._ended(row.id, how),
@@ -272,6 +272,7 @@ class Sessions:
             self._starting.pop(row.id, None)
         live = Live(row, process, clock, resumed=resumed)
         self._live[row.id] = live
+        await asyncio.to_thread(self._folders.keep, row)
         return live
 
     def _compose(self, row: SessionRow, opened: Opened) -> None:
@@ -304,6 +305,7 @@ class Sessions:
                 live.used = time.monotonic()  # not again at once, should this fail
                 answer = await live.save(STOP_SECONDS)
                 live.row = msgspec.structs.replace(live.row, step=answer.step, checkpoint=AUTO)
+                await asyncio.to_thread(self._folders.keep, live.row)
             # Known before its process ends: else it might begin anew.
             await asyncio.to_thread(
                 self.records.change,
@@ -311,6 +313,7 @@ class Sessions:
             )  # fmt: skip
             self._live.pop(id, None)
             await live.process.stop()
+            await asyncio.to_thread(self._folders.put_away, id)
             live.end("it was put away")
             await self._bill(live)
 
@@ -326,7 +329,11 @@ class Sessions:
     async def _lose(self, live: Live, how: str) -> None:
         error = {"code": LOST, "message": f"its process ended: {how}"}
         await self._bill(live)
-        await asyncio.to_thread(self.records.change, live.row.id, state="idle", error=error)
+        id = live.row.id
+        await asyncio.to_thread(self.records.change, id, state="idle", error=error)
+        async with self._lock(id):
+            if id not in self._live:
+                await asyncio.to_thread(self._folders.put_away, id)
 
     async def _discard(self, id: str, error: BaseException) -> None:
         message = error.message if isinstance(error, OpenMaaSError) else type(error).__name__
@@ -337,7 +344,7 @@ class Sessions:
         told = {"code": code, "message": message}
         await asyncio.to_thread(self.records.change, id, state="failed", error=told)
         await asyncio.to_thread(self._settling.session, id)
-        await asyncio.to_thread(shutil.rmtree, self._folder / id, ignore_errors=True)
+        await asyncio.to_thread(self._folders.remove, id)
 
     async def _bill(self, live: Live) -> None:
         """A row is durable before the session's own sum tells of it: what is lost in between is
@@ -365,6 +372,7 @@ class Sessions:
     async def _checkpoint(self, live: Live) -> None:
         answer = await live.save(self._call_seconds)
         live.row = msgspec.structs.replace(live.row, step=answer.step, checkpoint=AUTO)
+        await asyncio.to_thread(self._folders.keep, live.row)
         await asyncio.to_thread(self.records.change, live.row.id, step=answer.step, checkpoint=AUTO)
 
     async def _write(self, live: Live) -> None:

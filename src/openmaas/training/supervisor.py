@@ -113,7 +113,7 @@ class Supervisor:
 
     async def _settle(self) -> None:
         """What is held of budgets by jobs that were cancelled while nothing worked on them."""
-        await asyncio.to_thread(self._settling.ended, self._workshop.folder(""))
+        await asyncio.to_thread(self._settling.ended, self._workshop.at_hand)
 
     async def _fill(self) -> None:
         while len(self._running) < self._at_once:

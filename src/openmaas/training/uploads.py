@@ -1,4 +1,5 @@
-"""Files that arrive in pieces and go on where they broke off, whichever side it was that died.
+"""Files that arrive in pieces and go on where they broke off, whichever side it was that died. They
+are sealed as they come.
 
 Source: the offsets of the tus protocol, https://tus.io/protocols/resumable-upload
 """
@@ -11,21 +12,26 @@ import os
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database, page
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.memory import Memory
+from openmaas.encryption.sealed import SealedWriter, least_size, open_sealed, pieces, seal_file
 from openmaas.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
     QuotaExhausted,
+    SealBroken,
 )
 from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.schema import datasets, jobs
@@ -36,7 +42,8 @@ from openmaas.training.jobs import UNFINISHED
 DAY = 86_400  # seconds after which an upload that nobody touches is removed
 STRAY_SECONDS = 3600  # after which a file without a row is one that a crash left
 MOST = 1000  # uploads of one tenant
-CHUNK = 1 << 20
+RECORD = 1 << 18  # bytes that are sealed at one time
+OPEN = 64  # files that are kept open between two pieces
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -76,12 +83,14 @@ class Uploads:
         most_bytes: of one upload.
     """
 
-    def __init__(self, database: Database, folder: Path, most_bytes: int) -> None:
+    def __init__(self, database: Database, folder: Path, most_bytes: int, keyring: Keyring) -> None:
         self.folder = folder
         self._database = database
         self._most_bytes = most_bytes
+        self._keyring = keyring
         self._lock = threading.Lock()
         self._writing: set[str] = set()
+        self._opened: OrderedDict[str, SealedWriter] = OrderedDict()  # the latest last
 
     def create(
         self, name: str, size: int, sha256: str | None, owner: tuple[str, str, str], by: By
@@ -138,10 +147,12 @@ class Uploads:
                 raise PayloadTooLarge(
                     f"the upload was to have {upload.size} bytes; this piece ends at {end}"
                 )
-            path = self._path(id)
             if piece:
-                _write(path, offset, piece)
-            if end == upload.size and upload.sha256 not in (None, _sha256(path)):
+                self._write(upload, piece)
+            whole = end == upload.size
+            if whole:
+                self._forget(id)
+            if whole and upload.sha256 is not None and upload.sha256 != self._sha256(upload):
                 self._move(upload, 0)
                 raise InvalidRequest(
                     f"the bytes that arrived do not have sha256 {upload.sha256}; "
@@ -163,8 +174,8 @@ class Uploads:
         upload = Upload(*row)
         # A data folder that was restored from a backup may have fewer bytes than its database.
         there = self._path(id).stat().st_size if self._path(id).exists() else 0
-        if there < upload.received:
-            return self._move(upload, there)
+        if there < least_size(upload.received) and self._whole(id) < upload.received:
+            return self._move(upload, self._whole(id))
         return upload
 
     def list(self, tenant: str, *, after: str = "", limit: int = 100) -> list[Upload]:
@@ -178,8 +189,8 @@ class Uploads:
         with self._database.read() as connection:
             return [Upload(*row) for row in connection.execute(query)]
 
-    def whole(self, id: str, tenant: str) -> tuple[Path, str | None]:
-        """The file of one that has arrived, and the sha256 that it was checked to have.
+    def whole(self, id: str, tenant: str) -> Upload:
+        """One that has arrived.
 
         Raises:
             NotFound
@@ -190,7 +201,48 @@ class Uploads:
             raise InvalidRequest(
                 f"upload {id!r} has {upload.received} of {upload.size} bytes", param="upload"
             )
-        return self._path(id), upload.sha256
+        return upload
+
+    def open(self, upload: Upload) -> BinaryIO:
+        """The bytes of one that has arrived.
+
+        Raises:
+            NotFound: it was removed.
+            SealBroken
+        """
+        try:
+            path, name = self._path(upload.id), _name(upload.id)
+            return open_sealed(path, self._keyring, name, size=upload.size)
+        except FileNotFoundError:
+            raise NotFound(f"no upload {upload.id!r}") from None
+
+    def unseal(self, upload: Upload, target: Path, memory: Memory) -> None:
+        """Lays one that has arrived into a new file in memory.
+
+        Raises:
+            NotFound: it was removed.
+            StorageFull, SealBroken
+        """
+        memory.need(upload.size)
+        with self.open(upload) as file, memory.errors(), open(target, "xb") as out:
+            for piece in pieces(file):
+                out.write(piece)
+
+    @contextlib.contextmanager
+    def unsealed(self, upload: Upload, memory: Memory) -> Iterator[Path]:
+        """One that has arrived as a file in memory, for one at a time.
+
+        Raises:
+            Conflict: another works with it.
+            NotFound, StorageFull, SealBroken: as ``unseal``.
+        """
+        with self._alone(upload.id):
+            folder = memory.make("uploads", upload.id)
+            try:
+                self.unseal(upload, folder / "upload", memory)
+                yield folder / "upload"
+            finally:
+                memory.remove("uploads", upload.id)
 
     def remove(self, id: str, tenant: str, by: By | None = None) -> None:
         """
@@ -210,6 +262,7 @@ class Uploads:
             connection.execute(table.delete().where(table.c.id == id))
             if by is not None:
                 by.note(connection, "upload.remove", id, tenant=tenant)
+        self._forget(id)
         self._path(id).unlink(missing_ok=True)
 
     def sweep(self, now: float | None = None) -> None:
@@ -221,6 +274,8 @@ class Uploads:
             for id in gone:
                 connection.execute(table.delete().where(table.c.id == id))
             kept = {row.id for row in connection.execute(sa.select(table.c.id))}
+        for id in gone:
+            self._forget(id)
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             fresh = path.name not in gone and path.stat().st_mtime > now - STRAY_SECONDS
             if path.name not in kept and not fresh:
@@ -228,6 +283,75 @@ class Uploads:
 
     def _path(self, id: str) -> Path:
         return self.folder / id  # an id that is in the database: one that we made
+
+    def seal_anew(self, id: str, tenant: str) -> bool:
+        """Seals one that has arrived with the tenant's current key; whether it could be now.
+
+        Raises:
+            StorageFull
+        """
+        with contextlib.suppress(NotFound, InvalidRequest, Conflict), self._alone(id):
+            upload = self.whole(id, tenant)
+            with disk_errors(), self.open(upload) as file:
+                need_space(self.folder, upload.size)
+                seal_file(file, self._path(id), self._keyring.key(tenant), _name(id))
+            return True
+        return False
+
+    def _write(self, upload: Upload, piece: bytes) -> None:
+        """Appends a piece to the bytes that are safely there."""
+        id, key = upload.id, self._keyring.key(upload.tenant)
+        with self._lock:
+            writer = self._opened.pop(id, None)
+        try:
+            if writer is not None and writer.size != upload.received:
+                writer.drop()
+                writer = None
+            with disk_errors():
+                if writer is None:
+                    # It is there, unless the folder was restored without it: then it begins.
+                    writer = SealedWriter.append(
+                        self._path(id), self._keyring, key, _name(id),
+                        size=upload.received, cut=RECORD,
+                    )  # fmt: skip
+                writer.write(piece)
+                writer.flush()
+        except SealBroken:
+            raise self._behind(upload) from None
+        except BaseException:
+            if writer is not None:
+                writer.drop()
+            raise
+        with self._lock:
+            self._opened[id] = writer
+            late = self._opened.popitem(last=False)[1] if len(self._opened) > OPEN else None
+        if late is not None:
+            late.drop()
+
+    def _behind(self, upload: Upload) -> WrongOffset:
+        """Fewer bytes are whole than its row says: what was after them is to be sent again."""
+        return WrongOffset(self._move(upload, self._whole(upload.id)).received)
+
+    def _whole(self, id: str) -> int:
+        """Bytes of a file that can be read."""
+        try:
+            with open_sealed(self._path(id), self._keyring, _name(id), growing=True) as file:
+                return file.seek(0, os.SEEK_END)
+        except FileNotFoundError:
+            return 0
+
+    def _sha256(self, upload: Upload) -> str:
+        found = hashlib.sha256()
+        with self.open(upload) as file:
+            for piece in pieces(file):
+                found.update(piece)
+        return found.hexdigest()
+
+    def _forget(self, id: str) -> None:
+        with self._lock:
+            writer = self._opened.pop(id, None)
+        if writer is not None:
+            writer.drop()
 
     def _move(self, upload: Upload, received: int) -> Upload:
         now = int(time.time())
@@ -252,7 +376,7 @@ class Uploads:
         """A client that gave up on a piece may send it again while it is still being written."""
         with self._lock:
             if id in self._writing:
-                raise Conflict(f"a piece of upload {id[:64]} is being written; try again")
+                raise Conflict(f"upload {id[:64]} is being worked with; try again")
             self._writing.add(id)
         try:
             yield
@@ -270,23 +394,5 @@ def _in_use(connection: sa.Connection) -> set[str]:
     return found
 
 
-def _write(path: Path, offset: int, piece: bytes) -> None:
-    with disk_errors():
-        # It is there, unless the folder was restored without it: then the offset is 0.
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            view = memoryview(piece)
-            while view:
-                done = os.pwrite(opened, view, offset)
-                view, offset = view[done:], offset + done
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
+def _name(id: str) -> str:
+    return f"uploads/{id}"

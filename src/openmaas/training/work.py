@@ -86,7 +86,8 @@ class Work:
         if await asyncio.to_thread(workshop.trained, job):
             return True
         dataset = await self._data()
-        if job.spec.privacy is not None and job.attempts and not workshop.folder(job.id).is_dir():
+        whole = await asyncio.to_thread(workshop.whole, job.id)
+        if job.spec.privacy is not None and job.attempts and not whole:
             # Begun anew, with other noise, it would spend a second time.
             raise TrainingFailed("what this private job had done is lost, and so what it spent")
         readable = await asyncio.to_thread(workshop.prepare, job, dataset)
@@ -99,7 +100,7 @@ class Work:
             billed=billed,
         )
         try:
-            return await self._run(clock, readable)
+            return await self._run(clock, dataset, readable)
         finally:
             await clock.close()
             await self._count(clock)
@@ -115,7 +116,7 @@ class Work:
             if (await asyncio.to_thread(self._jobs.get, job.id)).state == "cancelling":
                 raise _CancelledJob("it was cancelled")
 
-    async def _run(self, clock: Clock, readable: Sequence[Path]) -> bool:
+    async def _run(self, clock: Clock, dataset: Path, readable: Sequence[Path]) -> bool:
         """Trains until there is a result; False: it was paused, cancelled or put off."""
         job, crashes, attempts = self._job, 0, self._job.attempts
         folder = self._shop.workshop.folder(job.id)
@@ -124,14 +125,17 @@ class Work:
             await asyncio.to_thread(self._jobs.note, job.id, attempts=attempts)
             trainer = await Running.start(TRAINER, folder, readable, self._shop.bounds)
             asked = await self._watch(trainer, clock)
+            await asyncio.to_thread(self._shop.workshop.keep, job)
             if trainer.status == DONE:
                 return True
             if asked in AFTER:
                 await self._move(AFTER[asked])
                 return False
             if asked == "pause":
+                await asyncio.to_thread(self._shop.workshop.put_away, job)
                 if await asyncio.to_thread(self._jobs.move, job.id, ["pausing"], "paused"):
                     return False
+                readable = await asyncio.to_thread(self._shop.workshop.prepare, job, dataset)
                 continue  # it was resumed meanwhile, or cancelled: the next look tells
             error = trainer.error()
             if error is not None:
@@ -186,6 +190,10 @@ class Work:
         them are told of; the version's card has all."""
         news = trainer.news()
         done = [said for said in news if said.kind in ("epoch", "step")]
+        if any(said.kind == "checkpoint" for said in news):
+            await asyncio.to_thread(self._shop.workshop.keep, self._job)
+        elif self._job.spec.privacy is not None:
+            await asyncio.to_thread(self._shop.workshop.keep, self._job, spent=True)
         if not news:
             return
         few = {id(said) for kind in ("epoch", "checkpoint") for said in _last(news, kind)}
@@ -258,12 +266,14 @@ class Work:
         if after == "cancelled":  # nothing is left of it once its owner is told so
             await self._settle()
             await asyncio.to_thread(self._shop.workshop.remove, self._job.id)
+        else:
+            await asyncio.to_thread(self._shop.workshop.put_away, self._job)
         await asyncio.to_thread(self._jobs.move, self._job.id, IN_HAND, after)
 
     async def _settle(self) -> None:
         """What it spent of its data set's budget is settled before its folder is removed."""
         if self._job.spec.privacy is not None:
-            folder = self._shop.workshop.folder(self._job.id)
+            folder = await asyncio.to_thread(self._shop.workshop.at_hand, self._job.id)
             begun = (await asyncio.to_thread(self._jobs.get, self._job.id)).attempts
             await asyncio.to_thread(self._shop.settling.job, self._job.id, folder, begun)
 

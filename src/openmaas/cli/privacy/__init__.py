@@ -10,8 +10,8 @@ app = typer.Typer(
 
 
 def register(root: typer.Typer, panel: str) -> None:
-    from openmaas.cli.privacy import erasing, held, policy
+    from openmaas.cli.privacy import erasing, held, policy, sealing
 
-    for module in (policy, held, erasing):
+    for module in (policy, held, erasing, sealing):
         module.register(app)
     root.add_typer(app, name="privacy", rich_help_panel=panel)

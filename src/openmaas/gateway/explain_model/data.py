@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from openmaas.encryption.memory import Memory
 from openmaas.errors import Conflict, InvalidRequest, NotFound
 from openmaas.explaining.behaviour.whole import SHOWN, Rows, shortened, shown_numbers
 from openmaas.gateway.explain_model.asking import Form
@@ -54,8 +56,14 @@ class Data:
     """What tenants hold."""
 
     def __init__(
-        self, datasets: Datasets, publisher: Publisher, jobs: Jobs, sessions: SessionRecords
+        self,
+        datasets: Datasets,
+        publisher: Publisher,
+        jobs: Jobs,
+        sessions: SessionRecords,
+        memory: Memory,
     ) -> None:
+        self._memory = memory
         self._datasets = datasets
         self._publisher = publisher
         self._jobs = jobs
@@ -134,7 +142,15 @@ class Data:
         Raises:
             InvalidRequest: the rows are not as the model reads them.
         """
-        folder = self._datasets.folder / record.id
+        with contextlib.ExitStack() as views:
+            view = await asyncio.to_thread(views.enter_context, self._memory.view("samples"))
+            folder = view / "dataset"
+            await asyncio.to_thread(self._datasets.unseal, record.id, folder, self._memory)
+            return await self._sample(folder, how, trained, split, rows, seed)
+
+    async def _sample(
+        self, folder: Path, how: Form, trained: Trained, split: Split, rows: int, seed: int
+    ) -> Sampled:
         ports = [port.name for port in how.ports]
         ask = Ask(
             folder=str(folder),
@@ -151,7 +167,7 @@ class Data:
         told = await confined(
             PROGRAM,
             msgspec.json.encode(ask),
-            readable=[Path(folder)],
+            readable=[folder],
             most_bytes=ask.most_bytes,
         )
         try:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from openmaas.encryption.memory import Memory
 from openmaas.errors import InvalidRequest, ModelNotFound, PermissionDenied, RateLimited
 from openmaas.explaining.behaviour.report import DatasetUsed, Report
 from openmaas.explaining.behaviour.report_html import page
@@ -232,9 +233,13 @@ async def _picture(work: Coroutine[Any, Any, Report], dark: bool) -> bytes:
 
 
 def endpoints(
-    datasets: Datasets, publisher: Publisher, jobs: Jobs, sessions: SessionRecords
+    datasets: Datasets,
+    publisher: Publisher,
+    jobs: Jobs,
+    sessions: SessionRecords,
+    memory: Memory,
 ) -> list[Endpoint]:
-    at = Routes(Data(datasets, publisher, jobs, sessions))
+    at = Routes(Data(datasets, publisher, jobs, sessions, memory))
     return [
         Endpoint(
             "POST", "/v1/explain/model", at.explain, "openai",
