@@ -110,6 +110,18 @@ def test_others_cannot_be_signalled(tmp_path: Path) -> None:
     assert probe(tmp_path)["signal"] == "refused"
 
 
+def test_where_it_was_started_is_not_readable_for_that(tmp_path: Path) -> None:
+    (tmp_path / "master.key").write_text("key")
+    script = "open('master.key').read()"
+    command = [sys.executable, "-m", "openmaas.placement.sandbox", "--module", "timeit", "--"]
+    done = subprocess.run(
+        [*command, "-n1", "-r1", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if sandbox.READS in AVAILABLE:
+        assert "PermissionError" in done.stderr
+    assert done.returncode != 0 or sandbox.READS not in AVAILABLE
+
+
 def test_asking_what_there_is_changes_nothing(tmp_path: Path) -> None:
     assert sandbox.available() == AVAILABLE
     assert sandbox.enforced() == []

@@ -237,6 +237,7 @@ def main() -> None:
     parser.add_argument("--module", required=True)
     parser.add_argument("arguments", nargs="*")
     asked = parser.parse_args()
+    _forget_working_folder()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # it never outlives whoever watches it
     layers = confine(
         write=asked.write,
@@ -251,6 +252,14 @@ def main() -> None:
     os.environ[ENFORCED_VARIABLE] = ",".join(layers)
     sys.argv = [asked.module, *asked.arguments]
     runpy.run_module(asked.module, run_name="__main__", alter_sys=True)
+
+
+def _forget_working_folder() -> None:
+    """``python -m`` looks for modules where it was started, and what is looked through is readable:
+    that may be anybody's folder, the data folder's too."""
+    here = os.getcwd()
+    if sys.path[:1] == [here] and not Path(__file__).is_relative_to(here):
+        del sys.path[0]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from openmaas.config import told_children
 from openmaas.errors import InvalidRequest, Overloaded
 from openmaas.placement.local import PASSED_ON
 from openmaas.redaction.entity import Entity
@@ -140,6 +141,7 @@ class _Child:
     @classmethod
     async def start(cls) -> _Child:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        environment |= told_children()
         return cls(
             await asyncio.create_subprocess_exec(
                 *_COMMAND,
