@@ -65,7 +65,7 @@ def check(data: Path, url: str | None) -> None:
             "uploads": 1, "files": 1, "data sets": 1,
         }  # fmt: skip
         assert privacy.erasing.left(one) == {}
-        store.artifacts.open(store.records.version("learnt", tenant="other").digest)
+        store.artifacts.manifest(store.records.version("learnt", tenant="other").digest, "other")
         _, bodies = privacy.retained.get("other", "req_other")
         assert bodies.sent == canary("other", "said").encode()
         assert (data / "uploads" / ids("other")["upload"]).exists()

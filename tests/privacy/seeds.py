@@ -160,6 +160,7 @@ def _model(store: Store, tenant: str) -> None:
             source=f"job:{ids(tenant)['job']}",
             source_sha256=manifest.source_sha256,
             licence=canary(tenant, "licence"),
+            tenant=tenant,
         )
     learnt = msgspec.structs.replace(
         shared, model="learnt", digest=digest, tenant=tenant, source=own.source,

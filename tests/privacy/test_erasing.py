@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from openmaas import schema
 from openmaas.app import Privacy, Store, open_privacy
 from openmaas.config import load
-from openmaas.errors import Erased, NotFound
+from openmaas.errors import Erased, ModelNotFound, NotFound
 from openmaas.privacy.eraser import erase_alone, late, step
 from openmaas.privacy.erasures import Erasure
 from openmaas.privacy.holdings import HOLDINGS, rows_of
@@ -101,12 +101,17 @@ def test_the_record_says_what_there_was(privacy: Privacy, store: Store) -> None:
     assert any("ledger" in line for line in record["kept"])
 
 
-def test_artifacts_that_others_have_too_stay(privacy: Privacy, store: Store) -> None:
+def test_artifacts_that_others_have_too_stay(privacy: Privacy, store: Store, data: Path) -> None:
     own = store.records.version("learnt", tenant="acme").digest
     erase(privacy)
-    assert own not in store.artifacts.digests()
+    with pytest.raises(ModelNotFound):
+        store.artifacts.manifest(own, "acme")
+    assert {path.name for path in (data / "artifacts" / "tenants").iterdir()} == {"other"}
     store.artifacts.open(store.records.version("digits").digest)
-    store.artifacts.open(store.records.version("learnt", tenant="other").digest)
+    theirs = store.records.version("learnt", tenant="other").digest
+    for file in store.artifacts.manifest(theirs, "other").files:
+        with store.artifacts.open_file(theirs, file.path, "other") as opened:
+            assert len(opened.read()) == file.size
 
 
 def test_bills_stay_and_tell_no_more_than_bills(privacy: Privacy, store: Store) -> None:
@@ -238,7 +243,8 @@ def test_versions_are_withdrawn_where_the_policy_says_so(privacy: Privacy, store
     done = erase(privacy, dataset=ids("acme")["dataset"])
     assert done.record is not None
     assert done.record.record["artifacts"] == [digest]
-    assert digest not in store.artifacts.digests()
+    with pytest.raises(ModelNotFound):
+        store.artifacts.manifest(digest, "acme")
     left = counts(store, "acme")
     assert (left["versions"], left["cards"]) == (1, 0)  # the other model's
     assert (left["deployments"], left["aliases"]) == (0, 0)
