@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quality import evaluating, sentiment, summaries, topics, translations
+from quality import entities, evaluating, sentiment, summaries, topics, translations
 
 EVALUATIONS = {
     "sentiment": sentiment.run,
+    "entities": entities.run,
     "topics": topics.run,
     "summaries": summaries.run,
     "translations": translations.run,
 }
-MODELS = ["smollm2-135m", "minilm-l6-v2", "sentiment", "en-pt", "pt-en"]
+MODELS = ["smollm2-135m", "minilm-l6-v2", "sentiment", "entities", "en-pt", "pt-en"]
 PAGE = Path(__file__).parents[1] / "docs" / "quality.md"
 HEAD = """# Quality of the language tasks
 

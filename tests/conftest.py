@@ -13,7 +13,7 @@ from tests.postgres import Postgres
 from tests.processes import ServerProcess, pulled, serving
 from tests.stores import ME, deploy, opened
 
-STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-en")
+STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "entities", "en-pt", "pt-en")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""``classify``, ``sentiment``, ``summarize`` and ``translate`` against a real server."""
+"""The language tasks as commands, against a real server."""
 
 from __future__ import annotations
 
@@ -50,6 +50,20 @@ def test_several_texts_have_a_line_each(server: ServerProcess) -> None:
     lines = ask(server, "sentiment", "I love this phone!", "I hate it.").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["positive", "negative"]
     assert lines[1].endswith("I hate it.")
+
+
+def test_entities_stand_in_their_text(server: ServerProcess, tmp_path: Path) -> None:
+    text = "My name is Emily Watson and I live at 5 Chapel Lane, Leeds."
+    done = ask(server, "entities", text)
+    assert "Emily Watson [PERSON]" in done.stdout
+    assert "5 Chapel Lane, Leeds [ADDRESS]." in done.stdout
+    source = tmp_path / "mails.jsonl"
+    source.write_text(json.dumps({"id": 7, "body": text}) + "\n")
+    (one,) = objects(ask(server, "entities", "-f", str(source), "--field", "body").stdout)
+    assert (one["id"], one["body"]) == (7, text)
+    assert [entity["label"] for entity in one["entities"]] == ["PERSON", "ADDRESS"]
+    first = one["entities"][0]
+    assert text[first["start"] : first["end"]] == first["text"] == "Emily Watson"
 
 
 def test_labels_of_ones_own_from_a_pipe(server: ServerProcess) -> None:

@@ -17,7 +17,9 @@ from openmaas import __version__
 from openmaas.client import ApiError, Client, ConnectionFailed, StreamBroken
 from tests.processes import ServerProcess
 
-MODELS = {"smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "en-pt", "pt-en", "echo"}
+MODELS = {
+    *("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "entities", "en-pt", "pt-en", "echo")
+}
 
 
 @pytest.fixture
@@ -173,6 +175,17 @@ def answering(
 
 
 # --- language tasks --------------------------------------------------------------------------
+
+
+def test_entities(client: Client) -> None:
+    text = "My name is Emily Watson and I live at 5 Chapel Lane, Leeds."
+    spans, none = client.entities([text, "It rains."], model="entities")
+    assert [(one.text, one.label) for one in spans] == [
+        ("Emily Watson", "PERSON"),
+        ("5 Chapel Lane, Leeds", "ADDRESS"),
+    ]
+    assert text[spans[0].start : spans[0].end] == "Emily Watson"
+    assert none == []
 
 
 def test_labels_and_sentiment(client: Client) -> None:

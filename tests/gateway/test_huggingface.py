@@ -44,6 +44,38 @@ def test_text_classification(server: ServerProcess) -> None:
     assert [one.label for one in first] == ["positive"]
 
 
+def test_token_classification(server: ServerProcess) -> None:
+    text = "My name is Emily Watson and I live at 5 Chapel Lane, Leeds."
+    asked = client(server, "entities").token_classification
+    for how in (None, "simple", "first", "average", "max"):
+        spans = asked(text, aggregation_strategy=how)  # type: ignore[arg-type]
+        assert [(one.word, one.entity_group) for one in spans] == [
+            ("Emily Watson", "PERSON"),
+            ("5 Chapel Lane, Leeds", "ADDRESS"),
+        ]
+        assert all(text[one.start : one.end] == one.word for one in spans)
+        assert all(0.5 < one.score <= 1 for one in spans)
+    tokens = asked(text, aggregation_strategy="none")  # type: ignore[arg-type]
+    assert [one.entity for one in tokens[:2]] == ["B-PERSON", "I-PERSON"]
+    kept = asked(text, ignore_labels=["O", "PERSON"])
+    assert [one.entity_group for one in kept] == ["ADDRESS"]
+    with pytest.raises(HfHubHTTPError, match="keep O among them"):
+        asked(text, ignore_labels=["PERSON"])
+    with pytest.raises(HfHubHTTPError, match="stride"):
+        asked(text, stride=4)
+
+
+def test_several_texts_have_a_list_each(server: ServerProcess) -> None:
+    response = httpx.post(
+        f"{server.url}/models/entities/pipeline/token-classification",
+        json={"inputs": ["Dear Mr Watson,", "It rains."]},
+        headers={"Authorization": f"Bearer {server.key}"},
+    )
+    first, second = response.json()
+    assert [one["word"] for one in first] == ["Watson"]
+    assert second == []
+
+
 @pytest.mark.parametrize("path", ["smollm2-135m", f"{EMBEDDER}/pipeline/summarization"])
 def test_summarization(server: ServerProcess, path: str) -> None:
     text = (
@@ -75,6 +107,8 @@ def test_translation(server: ServerProcess) -> None:
         ("en-pt/pipeline/summarization", {"inputs": "x"}, 400, "cannot summarize"),
         ("smollm2-135m/pipeline/translation", {"inputs": "x"}, 400, "tgt_lang is needed"),
         ("en-pt", {"inputs": "x", "parameters": {"generate_parameters": {}}}, 400, "generate_"),
+        (f"{EMBEDDER}/pipeline/token-classification", {"inputs": "x"}, 400, "no entities"),
+        (EMBEDDER, {"inputs": "x", "parameters": {"ignore_labels": ["O"]}}, 400, "ignore_labels"),
         ("digits", {"inputs": "x"}, 400, "cannot"),
         ("nobody", {"inputs": "x"}, 404, "no model 'nobody'"),
     ],

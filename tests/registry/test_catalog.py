@@ -27,11 +27,12 @@ def test_the_shipped_catalog_is_sound() -> None:
         "minilm-l6-v2",
         "digits",
         "sentiment",
+        "entities",
         "en-pt",
         "pt-en",
     ]
     assert {entry.task for entry in catalog.entries.values()} == {
-        *("chat", "embed", "predict", "classify", "translate")
+        *("chat", "embed", "predict", "classify", "translate", "tag")
     }
     for entry in catalog.entries.values():
         assert scheme_of(entry.source) != "https"
