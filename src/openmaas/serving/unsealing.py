@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from openmaas.encryption.sealed import seal_json, unseal_json
-from openmaas.errors import Erased, OpenMaaSError, WorkerFailed
+from openmaas.errors import Erased, OpenMaaSError, SealBroken, WorkerFailed
 from openmaas.frames import Ready, Refused, ToGateway
 from openmaas.inference import ModelInfo
 from openmaas.placement.base import Placement, Worker, WorkerSpec
@@ -54,27 +53,29 @@ class UnsealingPlacement:
             await asyncio.shield(asyncio.to_thread(view.__exit__, None, None, None))
 
 
-LABELS = "sealed_labels"  # of what a row knows of a tenant's model: they may be names
+SEALED = "sealed:"  # before what a row has in place of a tenant's labels, which may be names
 
 
 def told(seen: Deployed, info: ModelInfo | None, private: PrivateArtifacts | None) -> Deployed:
     """What a deployment's row is to say, with what is known of its model. It blocks."""
-    made: dict[str, Any] | None = msgspec.to_builtins(info)
-    if made and made.get("labels") and seen.tenant and private is not None:
+    if info is not None and info.labels and seen.tenant and private is not None:
         key = private.keyring.key(seen.tenant)
-        made |= {LABELS: seal_json(made["labels"], key, _about(seen)), "labels": []}
-    return msgspec.structs.replace(seen, info=made)
+        sealed = seal_json(info.labels, key, _about(seen))["sealed"]
+        info = msgspec.structs.replace(info, labels=[SEALED + sealed])
+    return msgspec.structs.replace(seen, info=msgspec.to_builtins(info))
 
 
 def known(row: Deployed, private: PrivateArtifacts | None) -> ModelInfo | None:
     """What a row knows of its model; None: nothing that can be read. It blocks."""
-    info = row.info
     try:
-        if info and LABELS in info and private is not None:
-            labels = unseal_json(info[LABELS], private.keyring, _about(row))
-            info = info | {"labels": labels}
-        return msgspec.convert(info, ModelInfo) if info else None
-    except (msgspec.ValidationError, Erased):  # another release wrote it
+        info = msgspec.convert(row.info, ModelInfo) if row.info else None
+        if info is not None and row.tenant and private is not None:
+            if len(info.labels) == 1 and info.labels[0].startswith(SEALED):
+                stored = {"sealed": info.labels[0].removeprefix(SEALED)}
+                labels = unseal_json(stored, private.keyring, _about(row))
+                info = msgspec.structs.replace(info, labels=labels)
+        return info
+    except (msgspec.ValidationError, Erased, SealBroken):  # another release wrote it
         return None
 
 
