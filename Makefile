@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain eval-tasks eval-training eval-explain \
+.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy eval-tasks eval-training eval-explain \
   soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches soak-erasure lock clean
 
 help: ## says what there is
@@ -76,6 +76,10 @@ bench-scarce: .venv/.all ## a rollout under load, more models than fit, cold sta
 
 bench-explain: .venv/.all ## gradients beside predictions, prompts without parts, others beside explanations
 	@for one in explain explain_context; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
+
+bench-privacy: .venv/.all ## what hiding personal data costs, in latency and in throughput
+	$(call need,wrk)
+	@for one in redaction; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
 
 soak-promises: .venv/.all ## load, crashes, hangs and slow clients against what is promised; prints a table
 	@$(BIN)/python benchmarks/promises.py --kills 100 $(ARGS)

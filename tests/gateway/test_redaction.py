@@ -17,6 +17,7 @@ from tests.conftest import deploy_echo
 from tests.gateway.redacting import EMAIL, IBAN, LETTER, PHONE, SECRETS, House, furnished
 from tests.processes import serving
 
+from openmaas.client import Client, DatasetFailed
 from openmaas.redaction.policy import RedactionPolicy
 
 POLICIES = {
@@ -386,3 +387,32 @@ def test_refused_in_openai_clients(house: House) -> None:
     with openai_of(house, "block") as client, pytest.raises(BadRequestError) as caught:
         client.chat.completions.create(**chat(), stream=True)
     assert caught.value.code == "content_policy_violation"
+
+
+# --- data sets -----------------------------------------------------------------------------------
+
+
+def test_uploads_are_read_by_their_owners_policy(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "letters.csv"
+    rows = [f'"{LETTER} {number}",{"yes" if number % 2 else "no"}' for number in range(20)]
+    file.write_text("\n".join(["text,label", *rows]))
+    found = {}
+    for tenant in ("hide", "report", "off"):
+        with Client(house.server.url, house.keys[tenant]) as client:
+            made = client.datasets.upload(file)
+            found[tenant] = made.description
+            first = str(client.datasets.preview(made.id)["rows"][0][0])
+            assert (EMAIL in first) == (tenant != "hide")
+            assert ("<EMAIL_1>" in first) == (tenant == "hide")
+    assert found["hide"]["redaction"] == "hide"
+    assert found["hide"]["personal_data"]["text"]["email"] == 20
+    assert found["report"]["personal_data"] == found["hide"]["personal_data"]
+    assert found["off"].get("redaction") is None
+    assert found["report"]["fingerprint"] == found["off"]["fingerprint"]
+    with (
+        Client(house.server.url, house.keys["block"]) as client,
+        pytest.raises(DatasetFailed) as caught,
+    ):
+        client.datasets.upload(file)
+    assert "email in 20 rows of 'text'" in str(caught.value)
+    assert EMAIL not in str(caught.value)
