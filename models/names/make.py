@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,7 @@ LATIN = (
     "cs_CZ da_DK de_AT de_CH de_DE en en_GB en_IE en_IN en_NZ en_US es_AR es_CO es_ES es_MX fi_FI"
     " fr_BE fr_CA fr_CH fr_FR hr_HR hu_HU id_ID it_IT nl_BE nl_NL no_NO pl_PL pt_BR pt_PT ro_RO"
     " sk_SK sl_SI sv_SE tr_TR vi_VN en_NG en_KE en_PK"
+    " ga_IE yo_NG ig_NG ha_NG tw_GH zu_ZA et_EE lt_LT lv_LV"
 )
 ARABIC = "ar_AA ar_SA ar_PS ar_DZ"
 SMALL = frozenset(
@@ -37,6 +39,12 @@ def lists(locales: str, kind: str) -> set[str]:
             if kind in name and isinstance(value, list | tuple | dict):
                 found.update(one for one in value if isinstance(one, str))
     return found
+
+
+def everywhere(kind: str) -> set[str]:
+    """Those that three locales have, or more."""
+    counts = Counter(word for locale in LATIN.split() for word in words(lists(locale, kind)))
+    return {word for word, count in counts.items() if count > 2}
 
 
 def words(names: set[str]) -> set[str]:
@@ -73,6 +81,8 @@ def main() -> None:
     # Polish family names have a form for women.
     family |= {f"{name[:-1]}a" for name in family if re.search("[sc]ki$|dzki$", name)}
     write("given.txt", {n for n in given if n.lower() not in ordinary}, "Given names.")
+    alone = {n for n in everywhere("first_name") if n.lower() not in ordinary}
+    write("given_alone.txt", alone, "Given names of several languages.")
     write(
         "given_words.txt",
         {n for n in given if n.lower() in ordinary},

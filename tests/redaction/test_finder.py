@@ -105,7 +105,11 @@ def test_of_overlapping_ones_the_most_certain_holds_then_the_longest() -> None:
 
 def test_a_models_entities_are_taken_in_but_beat_no_check_digits() -> None:
     text = "pay 4111 1111 1111 1111 to Zzyzx"
-    more = [Entity(4, 23, "phone", 1.0), Entity(27, 32, "person", 0.99), Entity(0, 99, "email", 1.0)]
+    more = [
+        Entity(4, 23, "phone", 1.0),
+        Entity(27, 32, "person", 0.99),
+        Entity(0, 99, "email", 1.0),
+    ]
     kinds = [(one.kind, text[one.start : one.end]) for one in finder(ALL).find(text, more)]
     assert kinds == [("credit_card", "4111 1111 1111 1111"), ("person", "Zzyzx")]
 
@@ -126,7 +130,9 @@ def test_own_expressions_and_words() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("expression", ["(", "a*", r"(?R)x", r"x(?1)(a)", r"(x+x+)+y", r"(\w+\s?)*$x"])
+@pytest.mark.parametrize(
+    "expression", ["(", "a*", r"(?R)x", r"x(?1)(a)", r"(x+x+)+y", r"(\w+\s?)*$x"]
+)
 def test_bad_and_dangerous_expressions_are_refused(expression: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         finder(RedactionPolicy(action="hide", patterns={"mine": expression}))
@@ -185,5 +191,3 @@ def test_a_policy_that_looks_for_nothing_loads_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
-
-

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 
+_LATIN = "A-Za-z\u00c0-\u052f"
+
+
 def words(*several: str) -> re.Pattern[str]:
     """Any of the words in any case: whole ones in scripts that put spaces between words.
 
@@ -15,7 +18,8 @@ def words(*several: str) -> re.Pattern[str]:
     plain = [re.escape(one).replace("_", "[ _-]?") for one in every]
     spaced = [one for one in plain if one[0].isascii() or "\u00c0" <= one[0] < "\u0600"]
     joined = [one for one in plain if one not in spaced]
-    parts = [rf"(?<![^\W_])(?:{'|'.join(spaced)})(?![^\W\d_])"] if spaced else []
+    # Chinese stands beside Latin words without a space.
+    parts = [rf"(?<![{_LATIN}\d])(?:{'|'.join(spaced)})(?![{_LATIN}])"] if spaced else []
     return re.compile("|".join([*parts, *joined]), re.IGNORECASE)
 
 
@@ -42,6 +46,12 @@ def around_digits(text: str, reach: int) -> list[tuple[int, int]]:
 def before(text: str, at: int, cue: re.Pattern[str], reach: int = 40) -> bool:
     """Whether the ``reach`` characters before ``at`` have ``cue``."""
     return cue.search(text, max(0, at - reach), at) is not None
+
+
+def last(text: str, at: int, cue: re.Pattern[str], reach: int = 40) -> int:
+    """Where the last ``cue`` of the ``reach`` characters before ``at`` is; -1: there is none."""
+    places = [found.start() for found in cue.finditer(text, max(0, at - reach), at)]
+    return places[-1] if places else -1
 
 
 def after(text: str, at: int, cue: re.Pattern[str], reach: int = 24) -> bool:

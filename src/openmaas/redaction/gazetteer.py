@@ -12,10 +12,12 @@ _FOLDER = Path(__file__).with_name("names")
 class Gazetteer(NamedTuple):
     """Attributes:
     given, family: names that are no common words of English.
+    given_alone: of these, the ones that are given in several languages.
     given_words, family_words: that are.
     """
 
     given: frozenset[str]
+    given_alone: frozenset[str]
     given_words: frozenset[str]
     family: frozenset[str]
     family_words: frozenset[str]

@@ -28,7 +28,7 @@ _MONTH = (
 _DAY, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:1[89]\d\d|20\d\d)"
 _NUMBER = r"(?:0?[1-9]|1[0-2])"
 _DATE = re.compile(
-    rf"(?<![\d.,/-])(?:"
+    rf"(?<!\d)(?<!\d[.,/-])(?:"
     rf"{_YEAR}([-/.]){_NUMBER}\1{_DAY}"
     rf"|{_DAY}([-/.]) ?{_DAY}\2 ?(?:{_YEAR}|\d\d)"
     rf"|{_YEAR} ?年 ?{_NUMBER} ?月 ?{_DAY} ?日?"

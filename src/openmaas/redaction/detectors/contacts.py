@@ -11,9 +11,7 @@ from openmaas.redaction.policy import Kind
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-'&=~/!#*")
 _MOST_LOCAL = 64  # RFC 5321, 4.5.3.1.1
 _LETTER = "A-Za-z0-9\u00c0-\u024f"
-_DOMAIN = re.compile(
-    f"(?:[{_LETTER}](?:[{_LETTER}-]{{0,62}})?\\.){{1,8}}[A-Za-z]{{2,24}}"
-)
+_DOMAIN = re.compile(f"(?:[{_LETTER}](?:[{_LETTER}-]{{0,62}})?\\.){{1,8}}[A-Za-z]{{2,24}}")
 _LITERAL = re.compile(r"\[(?:IPv6:)?[0-9a-fA-F:.]{3,45}\]")
 # What stands behind an @ in names of files and of packages.
 _FILES = re.compile(r".*\.(?:png|jpe?g|gif|svg|webp|css|js|ts|py|json|ya?ml|html?)$", re.IGNORECASE)

@@ -140,6 +140,7 @@ _PASSPORTS = (
 _NUMBERS = (
     _form(r"\d{3}-\d\d-\d{4}", lambda text: ssn.is_valid(text) or itin.is_valid(text)),
     _form(r"\d{3}[ -]?\d\d[ -]?\d{4}", lambda text: ssn.is_valid(text) or itin.is_valid(text), _SOCIAL),
+    _form(r"\d{3}-\d\d-\d{4}", _any, _SOCIAL, score=SHAPED),
     _form(r"\d{3}[ -]?\d{3}[ -]?\d{4}", nhs.is_valid, "nhs nhs_number"),
     _form(r"\d\d ?\d{3} ?\d{3} ?\d{3}", idnr.is_valid,
           "steuer-id steuerid steuer_id idnr id-nr steueridentifikationsnummer"

@@ -6,7 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from openmaas.redaction.detectors.not_names import GROUP_WORDS, NEVER, RARELY, TITLES
+from openmaas.redaction.detectors.not_names import (
+    GROUP_WORDS,
+    NEVER,
+    PLACE_BEGINS,
+    RARELY,
+    TITLES,
+)
 from openmaas.redaction.detectors.words import CAPITAL
 from openmaas.redaction.entity import NAMED, Entity
 from openmaas.redaction.gazetteer import Gazetteer
@@ -115,7 +121,8 @@ class LatinNames:
             while end < len(words) and end - at < _MOST_WORDS and self._may(words, at, end):
                 end += 1
             if end == at:
-                at, told = at + 1, 0
+                at += 2 if words[at].text.lower() in PLACE_BEGINS else 1
+                told = 0
                 continue
             is_group = end < len(words) and words[end].text.lower() in GROUP_WORDS
             if not is_group:
@@ -153,10 +160,7 @@ class LatinNames:
             given = self._given(words[begin].text)
             is_shouted = words[begin].text.isupper() and len(words[begin].text) > 1
             if end - begin == 1:
-                one = words[begin].text
-                if len(one) < 2 or one.endswith("."):
-                    continue
-                if here == 2 or (given == 2 and not is_shouted) or (given and here):
+                if self._stands_alone(words[begin].text, here, is_shouted):
                     return begin
                 continue
             family = max(self._family(word.text) for word in words[begin + 1 : end])
@@ -177,6 +181,20 @@ class LatinNames:
                 return begin
         return None
 
+    def _stands_alone(self, word: str, told: int, is_shouted: bool) -> bool:
+        """Whether one word is a name by itself: one that many know, or that is told to be one."""
+        if len(word) < 2 or word.endswith("."):
+            return False
+        if told == 2:
+            return True
+        if is_shouted or word.lower() in RARELY:
+            return False
+        parts = word.split("-")
+        known = self._known
+        if told and all(part in known.given or part in known.given_words for part in parts):
+            return True
+        return all(part in known.given_alone for part in parts)
+
     def _given(self, word: str) -> int:
         return self._level(word, self._known.given, self._known.given_words)
 
@@ -184,7 +202,7 @@ class LatinNames:
         return self._level(word, self._known.family, self._known.family_words)
 
     def _level(self, word: str, sure: frozenset[str], words: frozenset[str]) -> int:
-        """2: it is in ``sure``, 1: in ``words``."""
+        """2: it is in ``sure``, 1: in ``words``, or one that is rarely a name; 0: none."""
         best = 0
         for part in (word, *word.split("-")) if "-" in word else (word,):
             plain = part.capitalize() if part.isupper() and len(part) > 2 else part

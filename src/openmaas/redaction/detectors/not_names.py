@@ -42,7 +42,7 @@ PLACES = (
     " prague praha budapest bucharest athens istanbul ankara moscow kiev kyiv dublin belfast edinburgh glasgow"
     " cardiff manchester liverpool birmingham leeds sheffield bristol newcastle oxford cambridge york brighton"
     " southampton nottingham leicester new york washington boston chicago houston dallas austin denver seattle"
-    " phoenix philadelphia detroit miami atlanta orlando vegas las los angeles san francisco diego jose antonio"
+    " phoenix philadelphia detroit miami atlanta orlando vegas las los angeles san"
     " santa fe california texas florida virginia georgia carolina dakota ohio michigan pennsylvania jersey"
     " hampshire arizona nevada oregon montana alabama louisiana tennessee kentucky indiana illinois iowa kansas"
     " missouri minnesota wisconsin maryland delaware connecticut massachusetts vermont maine hawaii alaska toronto"
@@ -140,6 +140,10 @@ THINGS = (
     " war peace day days week month year years morning night summer winter spring autumn"
 )
 
+PLACE_BEGINS = frozenset(
+    "san santa são santo los las saint st fort port new lake mount mont cape el".split()
+)
+"""What follows one of these is a place."""
 GROUP_WORDS = frozenset(GROUPS.split())
 NEVER = frozenset(SMALL_WORDS.split()) - frozenset("bo per jan ma".split())
 """Words that hold sentences together, and those that greet."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 import phonenumbers
+from stdnum import isbn
 
 from openmaas.redaction import cues
 from openmaas.redaction.entity import SHAPED, Entity
@@ -20,12 +21,12 @@ _CANDIDATE = re.compile(
 _CUE = cues.words(
     "phone telephone tel tel. cell mobile mob call calling called text ring fax whatsapp sms dial"
     " reach_me reached_at hotline extension voicemail handset",
-    "telefon telefonnummer handy mobil rufnummer anrufen erreichbar telefonisch durchwahl ruf",
-    "téléphone portable appelez appeler joindre joignable numéro_de_téléphone fixe",
+    "telefon telefonnummer handy mobil rufnummer anrufen angerufen erreichbar telefonisch durchwahl ruf",
+    "téléphone téléphoné appelé portable appelez appeler joindre joignable numéro_de_téléphone fixe",
     "teléfono telefono móvil movil llame llamar llámame celular",
-    "cellulare chiamare chiamami chiama recapito chiamate",
-    "telefoonnummer telefoon mobiel bellen bel gsm nummer_bereikbaar",
-    "telefonu numer_telefonu komórka komórkowy zadzwoń zadzwonić dzwonić kontaktowy",
+    "cellulare chiamato chiamata telefonato chiamare chiamami chiama recapito chiamate",
+    "telefoonnummer gebeld telefoon mobiel bellen bel gsm nummer_bereikbaar",
+    "telefonu numer_telefonu komórka komórkowy zadzwoń zadzwonić dzwonił dzwonić kontaktowy",
     "telefone ligue ligar fone contato zap",
     "telefonnr mobilnummer ring puhelin telefonen numaram telefonum",
     "电话 手机 手机号 联系方式 致电 拨打 热线 号码 來電 電話 手機 微信",
@@ -50,6 +51,7 @@ _DATE = re.compile(
     r"(?:19|20)\d\d[-./ ](?:0?[1-9]|1[0-2])[-./ ](?:0?[1-9]|[12]\d|3[01])(?:\D.*)?"
     r"|(?:0?[1-9]|[12]\d|3[01])[-./ ](?:0?[1-9]|1[0-2])[-./ ](?:19|20)\d\d(?:\D.*)?"
     r"|(?:1[89]|20)\d\d ?- ?(?:1[89]|20)\d\d"
+    r"|\d{1,3}(?:\.\d{1,3}){3}"  # a machine's address
 )
 _NORTH_AMERICA = re.compile(
     r"(?:(?:001|1)[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}(?:x\d+)?"
@@ -57,7 +59,7 @@ _NORTH_AMERICA = re.compile(
 _CHINA = re.compile(r"1[3-9]\d{9}|1[3-9]\d[ -]\d{4}[ -]\d{4}|0\d{2,3}-\d{7,8}")
 _TRUNK = re.compile(r"\(?0\d")
 _GROUPED = re.compile(
-    r"\d{3} \d{3} \d{3}|[6789]\d\d(?: \d\d){3}|[2-9]\d{8}|\d\d \d{3} \d\d \d\d"
+    r"\d{3} \d{3} \d{3}|[6789]\d\d(?: \d\d){3}|\d\d \d{3} \d\d \d\d"
     r"|\(?[1-9]\d\)? 9?\d{4}-\d{4}|\d\d(?: \d\d){3}"
 )
 # Who writes national numbers with a zero at first, and who groups of a fixed length.
@@ -74,10 +76,13 @@ class Phones:
             return
         for found in _CANDIDATE.finditer(text):
             raw, start = found[0], found.start()
-            if _DATE.fullmatch(raw):
+            if raw.startswith("(") and raw.count("(") > raw.count(")"):  # of the sentence
+                raw, start = raw[1:], start + 1
+            if _DATE.fullmatch(raw) or (raw.startswith("97") and isbn.is_valid(raw)):
                 continue
-            told = cues.before(text, start, _CUE, _REACH)
-            other = not told and cues.before(text, start, _OTHER, _REACH)
+            cue = cues.last(text, start, _CUE, _REACH)
+            other_cue = cues.last(text, start, _OTHER, _REACH)
+            told, other = cue > other_cue, other_cue > cue
             for begin, end in _stretches(raw):
                 if _is_phone(raw[begin:end], told, other):
                     yield Entity(start + begin, start + end, "phone", SHAPED)
@@ -108,7 +113,7 @@ def _is_phone(raw: str, told: bool, other: bool) -> bool:
     if _NORTH_AMERICA.fullmatch(raw) or _CHINA.fullmatch(raw):
         return True
     if _TRUNK.match(raw):
-        return _parses(raw, _WITH_TRUNK, exactly=True)
+        return digits > 8 and _parses(raw, _WITH_TRUNK, exactly=True)
     return (
         bool(_GROUPED.fullmatch(raw))
         and not raw.endswith("000")
