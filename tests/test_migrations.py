@@ -11,8 +11,14 @@ import sqlalchemy as sa
 
 from openmaas import database as databases
 from openmaas.database import connect, open_database
+from openmaas.encryption.keyring import Keyring
+from openmaas.encryption.master import MasterFile
+from openmaas.encryption.memory import Memory
 from openmaas.registry.deployments import Deployments, Target
 from openmaas.schema import metadata
+from openmaas.training.data import PREVIEW
+from openmaas.training.datasets import Datasets
+from openmaas.training.uploads import Uploads
 
 
 def at(revision: str, folder: Path, url: str | None) -> Any:
@@ -62,7 +68,40 @@ def test_the_tables_are_those_of_the_schema(tmp_path: Path, database_url: str | 
     database.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0004"])
+def test_what_was_not_sealed_is_read(tmp_path: Path, database_url: str | None) -> None:
+    """A data set of a release that sealed nothing: its row, and its files."""
+    old = at("0005", tmp_path, database_url)
+    about = {
+        "kind": "table", "format": "csv", "rows": 1, "splits": {"train": 1}, "bytes": 3,
+        "fingerprint": "0" * 64, "columns": [{"name": "a", "kind": "text", "dtype": "string"}],
+    }  # fmt: skip
+    values = {
+        "id": "ds_1", "tenant": "default", "project": "default", "key": "k", "name": "n",
+        "format": "csv", "state": "ready", "upload": "up_1", "options": "{}",
+        "description": json.dumps(about), "bytes": 3, "created": 1, "finished": 1,
+    }  # fmt: skip
+    names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+    with old.write() as connection:
+        connection.execute(sa.text(f"INSERT INTO datasets ({names}) VALUES ({marks})"), values)
+    old.close()
+    folder = tmp_path / "datasets" / "ds_1"
+    folder.mkdir(parents=True)
+    (folder / PREVIEW).write_text('{"columns": ["a"], "rows": [["Ada"]]}')
+    new = open_database(tmp_path, database_url)
+    keyring = Keyring(new, MasterFile(tmp_path / "master.key"))
+    uploads = Uploads(new, tmp_path / "uploads", 1, keyring)
+    datasets = Datasets(new, tmp_path / "datasets", uploads, keyring)
+    found = datasets.get("ds_1", "default").description
+    assert found is not None
+    assert found.columns[0].name == "a"
+    assert datasets.preview("ds_1", "default").rows == [["Ada"]]
+    memory = Memory(tmp_path / "memory", any_disk=True)
+    datasets.unseal("ds_1", memory.make("x") / "view", memory)
+    assert memory.path("x", "view", PREVIEW).is_file()
+    new.close()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0004", "0005"])
 def test_every_release_can_be_left(tmp_path: Path, revision: str) -> None:
     at(revision, tmp_path, None).close()
     database = open_database(tmp_path)

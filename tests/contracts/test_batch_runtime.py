@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,17 @@ def test_measured_or_not_a_request_is_answered_the_same(case: Case, runtime: Bat
     assert runtime.size(measured) == runtime.size(measured)  # asked again after waiting
     first, second = runtime.run([measured])[0], runtime.run([other])[0]
     np.testing.assert_array_equal(_numbers(first), _numbers(second))
+
+
+def test_its_files_may_go_once_it_is_open(case: Case, tmp_path: Path) -> None:
+    """A tenant's model lies unsealed for as long as it is loaded, and no longer."""
+    folder = case.artifact(tmp_path)
+    runtime = cast(BatchRuntime, open_runtime(case.name, folder, dict(case.options)))
+    shutil.rmtree(tmp_path)
+    for size in (1, 5, 40):  # shapes that are compiled only now
+        (answer,) = runtime.run([case.request(size, size)])
+        assert isinstance(answer, case.answer)
+    runtime.close()
 
 
 def test_no_requests_no_answers(runtime: BatchRuntime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,25 @@ def test_says_what_it_is(case: Case, runtime: TokenRuntime) -> None:
 def test_unknown_options_are_refused(case: Case, folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="no_such_option"):
         open_runtime(case.name, folder, {"no_such_option": 1})
+
+
+def test_its_files_may_go_once_it_is_open(
+    case: Case, folder: Path, runtime: TokenRuntime, tmp_path: Path
+) -> None:
+    """A tenant's model lies unsealed for as long as it is loaded, and no longer."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    opened = cast(TokenRuntime, open_runtime(case.name, copy, dict(case.options)))
+    shutil.rmtree(copy)
+    prompt = runtime.encode(TEXT)
+    assert opened.encode(TEXT) == prompt
+    asked = {1: (prompt, but(max_tokens=16)), 2: (prompt * 20, but(max_tokens=4))}
+    said, expected = run(opened, asked), run(runtime, asked)
+    if case.exact:
+        assert {id: ids(one) for id, one in said.items()} == {
+            id: ids(one) for id, one in expected.items()
+        }
+    assert len(said[1]) == 16
+    opened.close()
 
 
 def test_text_survives_its_tokens(runtime: TokenRuntime) -> None:

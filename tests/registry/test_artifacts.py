@@ -153,7 +153,7 @@ def test_a_disk_that_fails_leaves_no_half_artifact(
         store.open(stored)
     for left in (store.root / ".staging").iterdir():
         os.utime(left, (0, 0))
-    store.collect(store.digests())
+    store.collect([("", digest) for digest in store.digests()])
     assert list((store.root / ".staging").iterdir()) == []
 
 
@@ -161,7 +161,7 @@ def test_only_old_artifacts_without_a_version_are_collected(store: ArtifactStore
     digest = add(store, staged(store))
     assert store.collect([]) == []  # its import may be about to register it
     os.utime(store.open(digest), (0, 0))
-    assert store.collect([digest]) == []
+    assert store.collect([("", digest)]) == []
     assert store.collect([]) == [digest]
     assert store.digests() == []
 

@@ -71,10 +71,16 @@ class Read:
 class Desk:
     """A data folder with uploads, data sets and who reads them; no server."""
 
-    def __init__(self, folder: Path, database: Database, most_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        most_bytes: int = 1 << 30,
+        keyring: Keyring | None = None,
+    ) -> None:
         self.folder = folder
         self.database = database
-        self.keyring = Keyring(database, MasterFile(folder / "master.key"))
+        self.keyring = keyring or Keyring(database, MasterFile(folder / "master.key"))
         self.memory = Memory(folder.with_name("memory"), any_disk=True)
         self.uploads = Uploads(database, folder / "uploads", most_bytes, self.keyring)
         self.datasets = Datasets(database, folder / "datasets", self.uploads, self.keyring)

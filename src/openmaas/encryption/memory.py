@@ -48,9 +48,11 @@ class Memory:
             StorageFull
         """
         self._prepare()
-        made = self.path(*names)
+        made = self.folder
         with self.errors():
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in names:
+                made = made / name
+                made.mkdir(mode=0o700, exist_ok=True)
         return made
 
     def remove(self, *names: str) -> None:

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from openmaas import __version__
 from openmaas.database import Database
 from openmaas.encryption.keyring import Keyring
-from openmaas.encryption.sealed import open_sealed, pieces, unseal_json
+from openmaas.encryption.sealed import open_sealed, pieces
+from openmaas.encryption.values import unseal_json
 from openmaas.errors import Erased, ModelNotFound, NotFound
 from openmaas.privacy.holdings import HOLDINGS, Holding
 from openmaas.privacy.retained import RetainedExchanges

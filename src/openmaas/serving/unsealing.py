@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from openmaas.encryption.sealed import seal_json, unseal_json
+from openmaas.encryption.values import seal_json, unseal_json
 from openmaas.errors import Erased, OpenMaaSError, SealBroken, WorkerFailed
 from openmaas.frames import Ready, Refused, ToGateway
 from openmaas.inference import ModelInfo
@@ -69,12 +69,13 @@ def known(row: Deployed, private: PrivateArtifacts | None) -> ModelInfo | None:
     """What a row knows of its model; None: nothing that can be read. It blocks."""
     try:
         info = msgspec.convert(row.info, ModelInfo) if row.info else None
-        if info is not None and row.tenant and private is not None:
-            if len(info.labels) == 1 and info.labels[0].startswith(SEALED):
-                stored = {"sealed": info.labels[0].removeprefix(SEALED)}
-                labels = unseal_json(stored, private.keyring, _about(row))
-                info = msgspec.structs.replace(info, labels=labels)
-        return info
+        if info is None or private is None or not row.tenant:
+            return info
+        if len(info.labels) != 1 or not info.labels[0].startswith(SEALED):
+            return info
+        stored = {"sealed": info.labels[0].removeprefix(SEALED)}
+        labels = unseal_json(stored, private.keyring, _about(row))
+        return msgspec.structs.replace(info, labels=labels)
     except (msgspec.ValidationError, Erased, SealBroken):  # another release wrote it
         return None
 

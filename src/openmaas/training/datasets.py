@@ -18,7 +18,8 @@ from openmaas.database import Database, page
 from openmaas.encryption.folders import unseal_folder
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.memory import Memory
-from openmaas.encryption.sealed import json_key_of, open_sealed
+from openmaas.encryption.sealed import open_sealed
+from openmaas.encryption.values import json_key_of
 from openmaas.errors import (
     Conflict,
     Erased,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from openmaas.encryption.keyring import Keyring
-from openmaas.encryption.sealed import seal_json, unseal_json
+from openmaas.encryption.values import seal_json, unseal_json
 from openmaas.training.data import Description
 
 

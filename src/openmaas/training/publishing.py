@@ -14,7 +14,7 @@ from openmaas import __version__
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.encryption.keyring import Keyring
-from openmaas.encryption.sealed import json_key_of, seal_json, unseal_json
+from openmaas.encryption.values import json_key_of, seal_json, unseal_json
 from openmaas.errors import EngineFailed, NotFound, QuotaExhausted
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import Deployed, Deployments

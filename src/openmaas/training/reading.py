@@ -213,6 +213,7 @@ class Reader:
             (scratch / "out" / DESCRIPTION).write_bytes(msgspec.json.encode(description))
         try:
             with disk_errors():
+                self._datasets.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 need_space(self._datasets.folder, description.bytes)
                 shutil.rmtree(sealed, ignore_errors=True)
                 seal_folder(scratch / "out", sealed, key, f"datasets/{record.id}")
