@@ -207,7 +207,7 @@ def build_server(settings: Settings, store: Store) -> Server:
         redactor.forget(tenant)
         return server.let_go(tenant)
 
-    work = AtWork(fleet, service, *services, let_go)
+    work = AtWork(access, fleet, service, *services, let_go)
     eraser = Eraser(held_of.erasures, held_of.erasing, held_of.halting, work)
     table += held.endpoints(held_of.retained, held_of.reports, held_of.exports)
     table += erasing.endpoints(held_of.erasures, eraser, held_of.signer)

@@ -1,4 +1,4 @@
-"""A raw search of all that a data folder and its database hold."""
+"""A raw search of all that a data folder, its database and its folder in memory hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from openmaas.config import load
 from openmaas.database import connect
+from openmaas.encryption.memory import open_memory
 
 
 def everywhere(data: Path, url: str | None = None) -> dict[str, bytes]:
@@ -17,6 +19,10 @@ def everywhere(data: Path, url: str | None = None) -> dict[str, bytes]:
         for path in data.rglob("*")
         if path.is_file()
     }
+    memory = open_memory(load(None, {}, {"data_dir": str(data)})).folder
+    for path in memory.rglob("*") if memory.is_dir() else ():
+        if path.is_file():
+            found[str(path)] = str(path).encode() + b"\0" + path.read_bytes()
     if url is not None:
         with closing(connect(data, url)) as database, database.read() as connection:
             for table in sa.inspect(connection).get_table_names():

@@ -25,6 +25,9 @@ SESSIONS = ("open", "idle")
 class Server(Protocol):
     """What a server that runs has in hand."""
 
+    async def refuse(self) -> None:
+        """Looks at who may do what: nobody is let in any more who was a moment ago."""
+
     async def close_session(self, id: str, tenant: str, by: By) -> None: ...
 
     def leave_dataset(self, id: str) -> None:
@@ -74,6 +77,7 @@ class Halting:
         """
         by = By(erasure.actor)
         left: list[str] = []
+        await server.refuse()
         for job in await thread(self._learning, erasure):
             with contextlib.suppress(Conflict, NotFound):  # it is about to end
                 await thread(self._jobs.act, job.id, "cancel", erasure.tenant, by)

@@ -9,6 +9,7 @@ from openmaas.audit import By
 from openmaas.batches.service import BatchService
 from openmaas.errors import OpenMaaSError
 from openmaas.serving.fleet import Fleet
+from openmaas.tenancy.access import Access
 from openmaas.training.reading import Reader
 from openmaas.training.sessions import Sessions
 from openmaas.training.supervisor import Supervisor
@@ -23,6 +24,7 @@ class AtWork:
 
     def __init__(
         self,
+        access: Access,
         fleet: Fleet,
         batches: BatchService,
         reader: Reader,
@@ -30,12 +32,16 @@ class AtWork:
         sessions: Sessions,
         let_go: Callable[[str], int],
     ) -> None:
+        self._access = access
         self._fleet = fleet
         self._batches = batches
         self._reader = reader
         self._supervisor = supervisor
         self._sessions = sessions
         self.let_go = let_go
+
+    async def refuse(self) -> None:
+        await self._access.look()
 
     async def close_session(self, id: str, tenant: str, by: By) -> None:
         with contextlib.suppress(OpenMaaSError):  # it is looked at again

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from openmaas.gateway.exchange import Message, Send
 
+
 def kept(caller: Caller) -> bool:
     """Whether a caller's exchanges are: what a key's policy hides is not written down."""
     return caller.privacy.retain_days is not None and caller.redaction.action not in HIDING
