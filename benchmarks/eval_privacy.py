@@ -60,7 +60,7 @@ the sentences by hand.
 STRUCTURED, PROSE, PRECISE = 0.98, 0.85, 0.97
 ALL = RedactionPolicy(action="hide")
 TOKENS, CHARACTERS = 1000, 4500  # of a text whose cost is measured; Chinese has fewer characters
-ASKED = 300
+ASKED = 200
 
 Finds = Callable[[str], Iterable[Label]]
 
@@ -265,7 +265,7 @@ def _spread(seconds: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12, help="texts of each sentence")
+    parser.add_argument("--rounds", type=int, default=8, help="texts of each sentence")
     parser.add_argument("--page", type=Path, default=PAGE, help="that is written")
     chosen = parser.parse_args()
     began, machine = time.monotonic(), report.machine()

@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import re
 
+_WORD = re.compile(r"[^\W\d_]+(?:[.'-][^\W\d_]+)*")
+_PARTS = re.compile("[.'-]")
+_ARABIC, _JOINED = "\u0600", "\u0e00"  # from here on: Arabic letters; scripts without spaces
+_PREFIXES = "ولبفك"  # Arabic words of one letter, written with what follows
 
-_LATIN = "A-Za-z\u00c0-\u052f"
 
-
-def words(*several: str) -> re.Pattern[str]:
-    """Any of the words in any case: whole ones in scripts that put spaces between words.
+class Cues:
+    """Words in any case: whole ones in scripts that put spaces between words.
 
     Args:
         several: words with spaces between them; an underscore stands for a space or a hyphen.
     """
-    every = sorted({one for some in several for one in some.split()}, key=len, reverse=True)
-    plain = [re.escape(one).replace("_", "[ _-]?") for one in every]
-    spaced = [one for one in plain if one[0].isascii() or "\u00c0" <= one[0] < "\u0600"]
-    joined = [one for one in plain if one not in spaced]
-    # Chinese stands beside Latin words without a space.
-    parts = [rf"(?<![{_LATIN}\d])(?:{'|'.join(spaced)})(?![{_LATIN}])"] if spaced else []
-    return re.compile("|".join([*parts, *joined]), re.IGNORECASE)
+
+    def __init__(self, *several: str) -> None:
+        every = {one.lower() for some in several for one in some.split()}
+        plain = {one.replace("_", "-") for one in every}
+        self._words = frozenset(one.strip(".") for one in plain if one[0] < _JOINED)
+        phrases = {one.replace("_", " ") for one in every if "_" in one}
+        self._phrases = tuple(phrases | {one for one in every if one[0] >= _JOINED})
+
+    def last(self, text: str, start: int, end: int) -> int:
+        """Where the last of them between ``start`` and ``end`` is; -1: there is none."""
+        start = max(0, start)
+        window = text[start:end].lower()
+        place = -1
+        for found in _WORD.finditer(window):
+            if self._has(found[0]):
+                place = found.start()
+        for phrase in self._phrases:
+            place = max(place, window.rfind(phrase))
+        return place if place < 0 else start + place
+
+    def within(self, text: str, start: int, end: int) -> bool:
+        return self.last(text, start, end) >= 0
+
+    def before(self, text: str, at: int, reach: int = 40) -> bool:
+        """Whether the ``reach`` characters before ``at`` have any."""
+        return self.last(text, at - reach, at) >= 0
+
+    def _has(self, word: str) -> bool:
+        known = self._words
+        if word in known:
+            return True
+        if word[0] >= _ARABIC:
+            # And, to, by …: one letter; to the: two, in the place of the article's.
+            return (word[0] in _PREFIXES and word[1:] in known) or (
+                word.startswith("لل") and f"ال{word[2:]}" in known
+            )
+        return not word.isalpha() and any(part in known for part in _PARTS.split(word))
 
 
 _DIGITS = re.compile(r"\d+")
@@ -41,18 +73,3 @@ def around_digits(text: str, reach: int) -> list[tuple[int, int]]:
         else:
             stretches.append((start, end))
     return stretches
-
-
-def before(text: str, at: int, cue: re.Pattern[str], reach: int = 40) -> bool:
-    """Whether the ``reach`` characters before ``at`` have ``cue``."""
-    return cue.search(text, max(0, at - reach), at) is not None
-
-
-def last(text: str, at: int, cue: re.Pattern[str], reach: int = 40) -> int:
-    """Where the last ``cue`` of the ``reach`` characters before ``at`` is; -1: there is none."""
-    places = [found.start() for found in cue.finditer(text, max(0, at - reach), at)]
-    return places[-1] if places else -1
-
-
-def after(text: str, at: int, cue: re.Pattern[str], reach: int = 24) -> bool:
-    return cue.search(text, at, at + reach) is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from openmaas.redaction import cues
-from openmaas.redaction.detectors.words import CAPITAL
+from openmaas.redaction.cues import around_digits
+from openmaas.redaction.detectors.words import ARABIC, CAPITAL, HAN
 from openmaas.redaction.entity import NAMED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -113,7 +113,8 @@ _STATE = (
     r"(?:A[AEKLPRSZ]|C[AOT]|D[CE]|F[LM]|G[AU]|HI|I[ADLN]|K[SY]|LA|M[ADEHINOPST]|N[CDEHJMVY]|O[HKR]"
     r"|P[ARW]|RI|S[CD]|T[NX]|UT|V[AIT]|W[AIVY]|NSW|VIC|QLD|TAS|ACT|ON|BC|QC)"
 )
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_SHORT = re.compile(r"(?<!\w)(?:[Cc]/|[CRcr]\.) ?\w")
 _LOWER = frozenset(_WORD.findall(_TYPES.replace("\\", "")))
 _CAPITALISED = _LOWER.union(
     _WORD.findall(f"{_SURE} {_ENGLISH}".lower().replace("\\", "")),
@@ -131,7 +132,7 @@ _AFTER = (
     rf"{_CITY}{_BREAK}{_POSTAL}",
     rf"{_POSTAL}",
     rf"{_CITY}(?=(?: ?,? ?\n ?| ?, ?)(?:{_CITY}(?: ?,? ?\n ?| ?, ?| ))?{_POSTAL})",
-    rf"[^\n,;:!?]{{1,40}}(?=(?: ?\n ?| ?, ?){_POSTAL}{_BREAK}{_CITY})",
+    rf"[^\n,;:!?]{{1,40}}(?=(?: ?\n ?| ?, ?){_POSTAL})",
     rf"(?:{_STATE})(?![\w])",
     rf"(?:{_COUNTRY})(?!\w)",
     rf"{_CITY}(?: ?/ ?[A-Z]{{2}})?(?= ?(?:[.,;:!?)\n]|$))",
@@ -179,20 +180,18 @@ class Addresses:
     def find(self, text: str) -> Iterable[Entity]:
         for start, end in self._western(text):
             yield Entity(start, end, "address", NAMED)
-        if text.isascii():
-            return
-        for found in _CHINESE.finditer(text):
+        for found in _CHINESE.finditer(text) if HAN.search(text) else ():
             if _CHINESE_DOOR.search(found[0]):
                 lead = _CHINESE_LEAD.match(found[0])
                 start = found.start() + (lead.end() if lead else 0)
                 yield Entity(start, found.end(), "address", NAMED)
-        for found in _ARABIC.finditer(text):
+        for found in _ARABIC.finditer(text) if ARABIC.search(text) else ():
             if _ARABIC_STREET.search(found[0]) and re.search(r"\d|[،,]|شارع", found[0]):
                 yield Entity(found.start(), found.end(), "address", NAMED)
 
     def _western(self, text: str) -> Iterator[tuple[int, int]]:
         last = 0
-        for since, until in cues.around_digits(text, _REACH):
+        for since, until in around_digits(text, _REACH):
             if not _names_street(text[since:until]):
                 continue
             for found in _STREET.finditer(text, since, until):
@@ -208,6 +207,8 @@ class Addresses:
 
 def _names_street(text: str) -> bool:
     """Whether any word can be of a street: far faster than to look for one."""
+    if _SHORT.search(text):
+        return True
     for word in _WORD.findall(text):
         if word[0].isupper():
             plain = word.lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from openmaas.redaction import cues
+from openmaas.redaction.cues import Cues, around_digits
 from openmaas.redaction.entity import SHAPED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -28,17 +28,20 @@ _MONTH = (
 _DAY, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:1[89]\d\d|20\d\d)"
 _NUMBER = r"(?:0?[1-9]|1[0-2])"
 _DATE = re.compile(
-    rf"(?<!\d)(?<!\d[.,/-])(?:"
+    rf"(?<!\d)(?<!\d[.,/-])(?=\d)(?:"
     rf"{_YEAR}([-/.]){_NUMBER}\1{_DAY}"
     rf"|{_DAY}([-/.]) ?{_DAY}\2 ?(?:{_YEAR}|\d\d)"
     rf"|{_YEAR} ?年 ?{_NUMBER} ?月 ?{_DAY} ?日?"
-    rf"|{_DAY}(?:\.|st|nd|rd|th|er|º|°|ª)?(?: (?:of|de|d'))? ?{_MONTH},?(?: (?:of|de|del|عام|سنة))? {_YEAR}"
-    rf"|(?<![^\W_]){_MONTH} {_DAY}(?:st|nd|rd|th)?,? {_YEAR}"
-    rf"|(?<![^\W_]){_DAY} {_MONTH} \d\d"
+    rf"|{_DAY}(?:\.|st|nd|rd|th|er|º|°|ª)?(?: (?:of|de|d'))? ?{_MONTH},?"
+    rf"(?: (?:of|de|del|عام|سنة))? (?:{_YEAR}|\d\d)"
     rf")(?![\d/]|[-.,]\d)",
     re.IGNORECASE,
 )
-_CUE = cues.words(
+_ENGLISH_DATE = re.compile(
+    r"(?<![^\W_])(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)[a-z]{0,6}\.?"
+    rf" {_DAY}(?:st|nd|rd|th)?,? {_YEAR}(?![\d/]|[-.,]\d)"
+)
+_CUE = Cues(
     "born birth birthday birthdate dob d.o.b. d.o.b date_of_birth b.",
     "geboren geb geb. geburtsdatum geburtstag geburt",
     "né née naissance anniversaire",
@@ -59,11 +62,12 @@ class Births:
     kinds: tuple[Kind, ...] = ("birth_date",)
 
     def find(self, text: str) -> Iterable[Entity]:
-        for start, end in cues.around_digits(text, _REACH):
-            if _CUE.search(text, start, end):
-                for found in _DATE.finditer(text, start, end):
-                    if _told(text, found.start(), found.end()):
-                        yield Entity(found.start(), found.end(), "birth_date", SHAPED)
+        for start, end in around_digits(text, _REACH):
+            if _CUE.within(text, start, end):
+                for pattern in (_DATE, _ENGLISH_DATE):
+                    for found in pattern.finditer(text, start, end):
+                        if _told(text, found.start(), found.end()):
+                            yield Entity(found.start(), found.end(), "birth_date", SHAPED)
 
 
 def _told(text: str, start: int, end: int) -> bool:
@@ -71,14 +75,14 @@ def _told(text: str, start: int, end: int) -> bool:
     since = max(0, start - 60)
     for stop in _END.finditer(text, since, start):
         # An abbreviation's point ends no sentence: "geb. 3. Mai 1980", "D.O.B. 3/5/1980".
-        if stop[0][0] in "\n;。؛!?؟" or not _CUE.search(
+        if stop[0][0] in "\n;。؛!?؟" or not _CUE.within(
             text, max(since, stop.start() - 12), stop.end()
         ):
             since = stop.end()
-    if _CUE.search(text, since, start) or (
-        text[since:start].strip() == "" and _CUE.search(text, max(0, since - 30), since)
+    if _CUE.within(text, since, start) or (
+        text[since:start].strip() == "" and _CUE.within(text, max(0, since - 30), since)
     ):
         return True
     until = end + 24
     stop_after = _END.search(text, end, until)
-    return _CUE.search(text, end, stop_after.start() if stop_after else until) is not None
+    return _CUE.within(text, end, stop_after.start() if stop_after else until)

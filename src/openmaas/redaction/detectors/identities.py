@@ -43,7 +43,7 @@ from stdnum.tr import tckimlik
 from stdnum.us import itin, ssn
 from stdnum.za import idnr as south_african
 
-from openmaas.redaction import cues
+from openmaas.redaction.cues import Cues, has_digit
 from openmaas.redaction.entity import CHECKED, SHAPED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -62,12 +62,12 @@ class Form(NamedTuple):
 
     pattern: re.Pattern[str]
     check: Check
-    cue: re.Pattern[str] | None = None
+    cue: Cues | None = None
     score: float = CHECKED
 
 
 def _form(pattern: str, check: Check, *cue: str, score: float = CHECKED) -> Form:
-    return Form(re.compile(pattern, re.ASCII), check, cues.words(*cue) if cue else None, score)
+    return Form(re.compile(pattern, re.ASCII), check, Cues(*cue) if cue else None, score)
 
 
 def _any(_: str) -> bool:
@@ -152,7 +152,7 @@ _NUMBERS = (
     _form(r"\d{3}\.\d{3}\.\d{3}-\d\d", cpf.is_valid),
     _form(r"\d{11}|\d{3}[ .]?\d{3}[ .]?\d{3}[ -]?\d\d", cpf.is_valid, "cpf"),
     _form(r"\d{6}[ ]?\d{8}[ ]?\d{3}\d", _chinese),
-    _form(r"[2-9]\d{3}([ -])\d{4}\1\d{4}", _aadhaar),
+    _form(r"[2-9]\d{3}(?: \d{4} \d{4}|-\d{4}-\d{4})", _aadhaar),
     _form(r"[2-9]\d{11}", _aadhaar, "aadhaar aadhar uid uidai आधार"),
     _form(r"(?:\d\d)?\d{6}[-+]\d{4}", personnummer.is_valid),
     _form(r"(?:\d\d)?\d{10}", personnummer.is_valid,
@@ -177,7 +177,7 @@ _NUMBERS = (
     _form(r"\d{6}/\d{3,4}", rc.is_valid),
     _form(r"[1-8]\d{12}", cnp.is_valid, "cnp cod_numeric cod_numeric_personal"),
     _form(r"\d{13}|\d{6} \d{4} \d{3}", _african, _ID, "rsa_id sa_id"),
-    _form(r"\d{3}([ -]?)\d{3}\1\d{3}", sin.is_valid, "sin social_insurance nas"),
+    _form(r"\d{9}|\d{3} \d{3} \d{3}|\d{3}-\d{3}-\d{3}", sin.is_valid, "sin social_insurance nas"),
     _form(r"\d{3} ?\d{3} ?\d{2,3}", tfn.is_valid, "tfn tax_file tax_file_number"),
     _form(r"\d{11}", oib.is_valid, "oib"),
     _form(r"\d{9}", teudat_zehut.is_valid, "תעודת_זהות teudat_zehut ת.ז", _ID),
@@ -224,6 +224,10 @@ _NUMBER = re.compile(
 _WITH_LETTERS = re.compile(
     rf"(?<![\w#.-])(?:{'|'.join(form.pattern.pattern for form in _MIXED)})(?!\w)", re.ASCII
 )
+_ANY_NUMBER, _ANY_MIXED = (
+    re.compile("|".join(form.pattern.pattern for form in forms), re.ASCII)
+    for forms in (_NUMBERS, _MIXED)
+)
 _REACH = 44
 _PART = re.compile(r"[ ]")
 
@@ -232,22 +236,26 @@ class Identities:
     kinds: tuple[Kind, ...] = ("national_id",)
 
     def find(self, text: str) -> Iterable[Entity]:
-        if not cues.has_digit(text):
+        if not has_digit(text):
             return
         for found in _NUMBER.finditer(text):
-            yield from _first(text, found.start(), found[0], _NUMBERS)
+            yield from _first(text, found.start(), found[0], _NUMBERS, _ANY_NUMBER)
         for found in _WITH_LETTERS.finditer(text):
-            yield from _first(text, found.start(), found[0], _MIXED)
+            yield from _first(text, found.start(), found[0], _MIXED, _ANY_MIXED)
 
 
-def _first(text: str, start: int, raw: str, forms: Iterable[Form]) -> Iterable[Entity]:
+def _first(
+    text: str, start: int, raw: str, forms: Iterable[Form], either: re.Pattern[str]
+) -> Iterable[Entity]:
     """The first form of which the whole of it is, or else some of its parts are."""
     for begin, end in _stretches(raw):
         part = raw[begin:end]
+        if not either.fullmatch(part):
+            continue
         for form in forms:
             if (
                 form.pattern.fullmatch(part)
-                and (form.cue is None or cues.before(text, start + begin, form.cue, _REACH))
+                and (form.cue is None or form.cue.before(text, start + begin, _REACH))
                 and form.check(part)
             ):
                 yield Entity(start + begin, start + end, "national_id", form.score)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from openmaas.redaction.detectors.names_arabic import ArabicNames
 from openmaas.redaction.detectors.names_chinese import ChineseNames
 from openmaas.redaction.detectors.names_latin import LatinNames
+from openmaas.redaction.detectors.words import ARABIC, HAN
 from openmaas.redaction.entity import Entity
 from openmaas.redaction.gazetteer import Gazetteer, gazetteer
 from openmaas.redaction.policy import Kind
@@ -27,6 +28,7 @@ class Names:
 
     def find(self, text: str) -> Iterable[Entity]:
         yield from self._latin.find(text)
-        if not text.isascii():
+        if ARABIC.search(text):
             yield from self._arabic.find(text)
+        if HAN.search(text):
             yield from self._chinese.find(text)

@@ -118,7 +118,7 @@ class LatinNames:
                 told, at = 2, at + 1
                 continue
             end = at
-            while end < len(words) and end - at < _MOST_WORDS and self._may(words, at, end):
+            while end < len(words) and end - at < _MOST_WORDS and self._may(words, at, end, told):
                 end += 1
             if end == at:
                 at += 2 if words[at].text.lower() in PLACE_BEGINS else 1
@@ -131,13 +131,20 @@ class LatinNames:
                     yield words[begin].start, words[end - 1].end
             at, told = end, 0
 
-    def _may(self, words: list[_Word], at: int, here: int) -> bool:
+    def _may(self, words: list[_Word], at: int, here: int, told: int) -> bool:
         """Whether the word at ``here`` may be in a name that begins at ``at``."""
         word = words[here].text
         plain = word.lower()
         if plain in NEVER:
-            # Le Pottier, De Luca
-            return at < here < len(words) - 1 and plain in _ARTICLES
+            if here > at:  # Anna De Luca
+                return here < len(words) - 1 and plain in _ARTICLES
+            # Sem Wolters, where a name is told of: "sem" is a small word of another language.
+            return (
+                told > 0
+                and self._given(word) > 0
+                and here + 1 < len(words)
+                and self._family(words[here + 1].text) == 2
+            )
         if plain not in RARELY:
             return True
         if here == at:

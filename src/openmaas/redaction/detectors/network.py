@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from openmaas.redaction.cues import before, has_digit
+from openmaas.redaction.cues import has_digit
 from openmaas.redaction.entity import SHAPED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -37,7 +37,7 @@ class Network:
         if ":" not in text and not has_digit(text):
             return
         for found in _V4.finditer(text):
-            if not before(text, found.start(), _VERSION, 16):
+            if not _VERSION.search(text, max(0, found.start() - 16), found.start()):
                 yield Entity(found.start(), found.end(), "ip_address", SHAPED)
         if ":" in text:
             for found in _V6.finditer(text):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import phonenumbers
 from stdnum import isbn
 
-from openmaas.redaction import cues
+from openmaas.redaction.cues import Cues, has_digit
 from openmaas.redaction.entity import SHAPED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -18,13 +18,13 @@ _CANDIDATE = re.compile(
     r"(?: ?(?:x|ext\.? ?)\d{1,6})?(?![\w%€£¥$]|[.,:/-]\d)",
     re.ASCII,
 )
-_CUE = cues.words(
+_CUE = Cues(
     "phone telephone tel tel. cell mobile mob call calling called text ring fax whatsapp sms dial"
     " reach_me reached_at hotline extension voicemail handset",
-    "telefon telefonnummer handy mobil rufnummer anrufen angerufen erreichbar telefonisch durchwahl ruf",
-    "téléphone téléphoné appelé portable appelez appeler joindre joignable numéro_de_téléphone fixe",
-    "teléfono telefono móvil movil llame llamar llámame celular",
-    "cellulare chiamato chiamata telefonato chiamare chiamami chiama recapito chiamate",
+    "telefon telefonnummer handy mobil rufnummer anrufen angerufen rufen zurückrufen erreichbar telefonisch durchwahl ruf",
+    "téléphone téléphoné appelé rappeler rappelez portable appelez appeler joindre joignable numéro_de_téléphone fixe",
+    "teléfono telefono móvil movil llame llamar llámame llamarme llamarnos llámenos celular",
+    "cellulare chiamato chiamata richiamarmi richiamare chiamarmi telefonato chiamare chiamami chiama recapito chiamate",
     "telefoonnummer gebeld telefoon mobiel bellen bel gsm nummer_bereikbaar",
     "telefonu numer_telefonu komórka komórkowy zadzwoń zadzwonić dzwonił dzwonić kontaktowy",
     "telefone ligue ligar fone contato zap",
@@ -32,9 +32,9 @@ _CUE = cues.words(
     "电话 手机 手机号 联系方式 致电 拨打 热线 号码 來電 電話 手機 微信",
     "هاتف الهاتف هاتفي جوال الجوال جوالي رقم_الهاتف اتصل الاتصال واتساب موبايل للتواصل فاكس",
 )
-_OTHER = cues.words(
+_OTHER = Cues(
     "order invoice ref reference isbn issn version serial sku part item article tracking ticket"
-    " case id no# account acct claim policy batch license licence doi ean upc imei zip",
+    " case id account acct claim policy batch license licence doi ean upc imei zip",
     "bestellung bestellnummer rechnung rechnungsnummer auftrag aktenzeichen artikelnummer"
     " kundennummer sendungsnummer vorgang bestell-nr",
     "commande facture référence numéro_de_commande dossier siret siren colis",
@@ -72,7 +72,7 @@ class Phones:
     kinds: tuple[Kind, ...] = ("phone",)
 
     def find(self, text: str) -> Iterable[Entity]:
-        if not cues.has_digit(text):
+        if not has_digit(text):
             return
         for found in _CANDIDATE.finditer(text):
             raw, start = found[0], found.start()
@@ -80,8 +80,8 @@ class Phones:
                 raw, start = raw[1:], start + 1
             if _DATE.fullmatch(raw) or (raw.startswith("97") and isbn.is_valid(raw)):
                 continue
-            cue = cues.last(text, start, _CUE, _REACH)
-            other_cue = cues.last(text, start, _OTHER, _REACH)
+            cue = _CUE.last(text, start - _REACH, start)
+            other_cue = _OTHER.last(text, start - _REACH, start)
             told, other = cue > other_cue, other_cue > cue
             for begin, end in _stretches(raw):
                 if _is_phone(raw[begin:end], told, other):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+HAN = re.compile("[\u4e00-\u9fff]")
+ARABIC = re.compile("[\u0621-\u064a]")
+"""Whether a text has any of the script: asked before what only finds something there."""
+
 
 def _upper() -> str:
     """The capitals of Latin, Greek and Cyrillic."""
