@@ -218,7 +218,8 @@ class Sessions:
             session: ``loss``; ``optimizer`` (a name, or ``{"name": …, "learning_rate": …}``),
                 ``seed``, ``dtype`` (float32 or float64), ``idle_seconds``; ``dataset`` (its id, or
                 itself), ``inputs`` and ``target``; ``recipe`` and ``parameters`` in place of a
-                network.
+                network; ``privacy`` (``epsilon``, ``delta``, ``steps``, ``batch_size`` …): the
+                server draws the rows, and ``forward_backward`` is called without any.
         """
         body: Object = {name: one for name, one in session.items() if one is not None}
         if hasattr(body.get("dataset"), "id"):

@@ -83,7 +83,9 @@ class ForwardBackwardBody(_Learning, tag="forward_backward", kw_only=True):
     per_example: bool = False
 
     def made(self) -> Call:
-        batch = self.batch(self.targets, self.weights)
+        drawn = self.rows is None and UNSET is self.inputs is self.targets is self.weights
+        # Of a private session the server draws the rows; any other says that some are missing.
+        batch = Batch() if drawn else self.batch(self.targets, self.weights)
         return frames.ForwardBackward(batch=batch, per_example=self.per_example)
 
 

@@ -133,6 +133,8 @@ class Session:
             learned = self._private.forward_backward(call)
             norms = {name: _number(norm) for name, norm in learned.norms.items()}
             return {"loss": None, "gradient_norms": norms, "rows": learned.rows}, []
+        if call.batch == Batch():
+            raise InvalidRequest("say either inputs or rows", param="inputs")
         batch = self._rows(call.batch)
         learned = self._network.forward_backward(batch)
         self._remember(batch)

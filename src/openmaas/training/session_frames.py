@@ -48,6 +48,11 @@ class ForwardBackward(Record):
     # of a private session: which of its samples and noises it takes; no two calls take the same
     draw: int | None = None
 
+    @property
+    def draws(self) -> bool:
+        """Whether nothing is said of what it learns from."""
+        return self.batch == Batch() and not self.per_example
+
 
 class OptimStep(Record):
     """Applies the gradients and zeroes them."""

@@ -172,7 +172,8 @@ class Sessions:
         self, live: Live, call: Call, order: Order, *, seconds: float, size: int = 0
     ) -> Answer:
         """Runs a call of a session that is held; see ``Live.call``."""
-        if isinstance(call, frames.ForwardBackward) and live.row.spec.privacy is not None:
+        private = live.row.spec.privacy is not None
+        if private and isinstance(call, frames.ForwardBackward) and call.draws:
             # Written down before its result is seen, whatever comes of the call.
             draw = await asyncio.to_thread(self._settling.budgets.step, live.row.id)
             call = msgspec.structs.replace(call, draw=draw)

@@ -72,7 +72,7 @@ class PrivateSession:
             TrainingFailed: weights or gradients are no numbers.
         """
         batch = call.batch
-        if batch.inputs or batch.targets or batch.weights or batch.rows is not None:
+        if batch != frames.Batch():
             raise InvalidRequest(
                 "a private session learns from its data set alone, of which the server draws the "
                 "rows: leave inputs, targets, weights and rows out",
