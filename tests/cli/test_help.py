@@ -61,6 +61,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
         ("audit",),
         *[("privacy", name) for name in ("policy", "redact", "report", "export", "retained")],
         *[("privacy", name) for name in ("erase", "erasures", "verify")],
+        *[("privacy", name) for name in ("rotate", "rotate-master")],
     }
     assert set(commands()) == promised
 

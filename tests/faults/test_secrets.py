@@ -23,7 +23,6 @@ from tests.processes import ServerProcess, cli, serving
 
 PLANTED, COLUMN = "planted-model", "planted-column"  # names, which are kept: the search finds them
 PROMPT, LEARNT = (f"canary{secrets.token_hex(8)}" for _ in range(2))
-KEPT_BY_DESIGN = ("datasets", "uploads")  # folders of what is learnt from
 
 
 class House(NamedTuple):
@@ -80,15 +79,14 @@ def test_nothing_keeps_a_secret_or_a_prompt(house: House) -> None:
     places["log"] = house.server.log.read_bytes()  # what it said at its end too
     for place in ("log", "database", "metrics", "processes"):
         assert PLANTED.encode() in places[place], place
-    assert COLUMN.encode() in places["database"]
-    assert LEARNT.encode() in places["data sets"]
-    searched = house.secrets | {"a prompt": PROMPT, "what was learnt": LEARNT}
+    stored = {"what was learnt": LEARNT, "a column": COLUMN}  # sealed alone
+    searched = house.secrets | {"a prompt": PROMPT} | stored
     assert len(set(searched.values())) >= 9
     hits = [
         (name, place)
         for name, value in searched.items()
         for place, content in places.items()
-        if value.encode() in content and (name, place) != ("what was learnt", "data sets")
+        if value.encode() in content
     ]
     assert hits == []
 
@@ -110,6 +108,11 @@ def learn(house: House) -> None:
     """A data set that is read, and some that cannot be."""
     rows = "".join(f"{LEARNT} says {n},{n % 2}\n" for n in range(50))
     assert dataset(house, "good.csv", f"text,{COLUMN}\n{rows}") == "ready"
+    headers = {"Authorization": f"Bearer {house.secrets['good']}"}
+    (made,) = house.server.client.get("/v1/datasets", headers=headers).json()["data"]
+    shown = house.server.client.get(f"/v1/datasets/{made['id']}/preview", headers=headers).text
+    assert LEARNT in shown  # it is there, for who owns it
+    assert COLUMN in shown
     for name, content in (
         ("ragged.csv", f"text,label\n{LEARNT},1,2,3\n"),
         ("cut.jsonl", f'{{"text": "{LEARNT}'),
@@ -225,14 +228,13 @@ def ask_wrongly(house: House) -> None:
 def everywhere(house: House) -> dict[str, bytes]:
     """What is kept or shown, by its place."""
     server = house.server
-    files: dict[str, list[bytes]] = {"log": [], "database": [], "data sets": [], "data folder": []}
+    files: dict[str, list[bytes]] = {"log": [], "database": [], "data folder": []}
     for path in server.data.rglob("*"):
         if not path.is_file():
             continue
         inside = path.relative_to(server.data).parts[0]
         place = "database" if inside.startswith("openmaas.db") else "data folder"
         place = "log" if inside == server.log.name else place
-        place = "data sets" if inside in KEPT_BY_DESIGN else place
         files[place] += [str(path).encode(), path.read_bytes()]
     found = {place: b"\n".join(contents) for place, contents in files.items()}
     if house.database_url is not None:

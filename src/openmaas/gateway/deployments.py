@@ -182,9 +182,11 @@ class Routes:
         model, number = exchange.path["model"], _number(exchange.path["version"])
         pipeline, caller = exchange.pipeline, exchange.caller
         owner = await pipeline.owner(caller, model, pipeline.fleet.in_registry)
-        gone = await asyncio.to_thread(self._records.remove, model, By(caller.key), number, owner)
+        before = await asyncio.to_thread(self._records.versions, model, owner)
+        await asyncio.to_thread(self._records.remove, model, By(caller.key), number, owner)
         versions = await asyncio.to_thread(self._records.versions)
         kept = {(one.tenant, one.digest) for one in versions}
+        gone = {one.digest for one in before}
         await asyncio.to_thread(self._artifacts.collect, kept, gone)
         await exchange.respond_json(Removed(model))
 
