@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy eval-tasks eval-training eval-explain \
+.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy eval-tasks eval-training eval-private-training bench-private-training eval-explain \
   soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches soak-erasure lock clean
 
 help: ## says what there is
@@ -89,6 +89,12 @@ eval-tasks: .venv/.all ## quality of the language tasks beside baselines; writes
 
 eval-training: .venv/.all ## quality of trained networks beside baselines; writes docs/training-quality.md
 	@$(BIN)/python benchmarks/eval_training.py $(ARGS)
+
+eval-private-training: .venv/.all ## what private training costs, and what it hides; writes docs/private-training-quality.md
+	@$(BIN)/python benchmarks/eval_private_training.py $(ARGS)
+
+bench-private-training: .venv/.all ## private steps beside ordinary ones
+	@$(BIN)/python benchmarks/private_training.py $(ARGS)
 
 eval-explain: .venv/.all ## how far explanations can be trusted; writes docs/explain-quality.md
 	@$(BIN)/python benchmarks/eval_explain.py $(ARGS)

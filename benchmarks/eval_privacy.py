@@ -166,8 +166,10 @@ def unseen(made: dict[str, list[Text]]) -> Table:
         )
     return Table(
         "Names that no list has",
-        "Recall of names with the lists as they are; with a random half of each list away; and then "
-        "of those names alone of which no word is left in any list, so that only what stands around "
+        "Recall of names with the lists as they are; with a random half of each list away; and"
+        " then "
+        "of those names alone of which no word is left in any list, so that only what stands"
+        " around "
         "them, or their form, can tell. Chinese names are told by 250 family names, which stay.",
         ["locale", "all lists", "half of them", "names of no list", "recall of these"],
         rows,
@@ -192,10 +194,13 @@ def by_hand() -> Table:
     plain = sum(not labels for _, labels in some)
     return Table(
         "Sentences labelled by hand",
-        f"`tests/redaction/checked.txt`: {len(some)} sentences in twelve languages, {plain} of them "
+        f"`tests/redaction/checked.txt`: {len(some)} sentences in twelve languages, {plain} of"
+        f" them "
         "without any personal data but with what looks like it: versions, orders, books, places, "
-        "code. They were written before the detectors had seen them. On the first run recall was 88 "
-        "of national identifiers, 90 of dates of birth, 93 of telephone numbers and names, and three "
+        "code. They were written before the detectors had seen them. On the first run recall was"
+        " 88 "
+        "of national identifiers, 90 of dates of birth, 93 of telephone numbers and names, and"
+        " three "
         "things were found that are none; what was learnt from that is in the figures below, which "
         "therefore are no estimate for new texts.",
         ["kind", "things", "recall", "precision", "Presidio's recall", "its precision"],
@@ -230,8 +235,10 @@ def costs() -> Table:
         rows.append([name, *(_spread([one[n] for one in took]) for n in range(3))])
     return Table(
         "Cost",
-        f"Of {TOKENS} tokens (some {CHARACTERS} characters, of Chinese a third), {ASKED} texts each: "
-        "milliseconds of one thread, median and 99th percentile. *Hide*: find and put placeholders. "
+        f"Of {TOKENS} tokens (some {CHARACTERS} characters, of Chinese a third), {ASKED} texts"
+        f" each: "
+        "milliseconds of one thread, median and 99th percentile. *Hide*: find and put"
+        " placeholders. "
         "*Restore*: put back in an answer that is there whole. *Stream*: the same answer in pieces "
         "of four characters, what the model made up looked for too; all pieces together.",
         ["text", "hide", "restore", "stream"],

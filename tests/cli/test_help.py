@@ -55,7 +55,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
         *[("batch", name) for name in ("run", "list", "show", "cancel")],
         ("train",),
         *[("jobs", name) for name in ("list", "show", "watch", "pause", "resume", "cancel")],
-        *[("datasets", name) for name in ("push", "list", "show", "remove")],
+        *[("datasets", name) for name in ("push", "list", "show", "budget", "remove")],
         *[("usage", name) for name in ("sum", "export", "statement")],
         *[("prices", name) for name in ("set", "list")],
         ("audit",),

@@ -32,6 +32,10 @@ BEGINNINGS = frozenset(
 MOST_TRIES = 100_000
 
 
+BIRTHS = {
+    "en_US": ["%m/%d/%Y", "%B %d, %Y"], "en_GB": ["%d/%m/%Y", "%d %B %Y"],
+    "zh_CN": ["%Y年%m月%d日"], "ar_SA": ["%d/%m/%Y", "%Y/%m/%d"],
+}  # fmt: skip
 Make = Callable[[], str]
 Check = Callable[[str], bool]
 BRITISH = Faker("en_GB")  # some locales' account numbers are of no country
@@ -123,9 +127,7 @@ class Made:
 
     def birth_date(self) -> str:
         day = self._faker.date_of_birth(minimum_age=1, maximum_age=100)
-        forms = ["%Y-%m-%d", *{"en_US": ["%m/%d/%Y", "%B %d, %Y"], "en_GB": ["%d/%m/%Y", "%d %B %Y"],
-                 "zh_CN": ["%Y年%m月%d日"], "ar_SA": ["%d/%m/%Y", "%Y/%m/%d"]}.get(
-                     self.locale, ["%d.%m.%Y", "%d/%m/%Y"])]  # fmt: skip
+        forms = ["%Y-%m-%d", *BIRTHS.get(self.locale, ["%d.%m.%Y", "%d/%m/%Y"])]
         return self._in_script(day.strftime(self.random.choice(forms)))
 
     def address(self) -> str:
