@@ -70,8 +70,6 @@ def _gap(kind: str, names: Names) -> list[tuple[str, str | None]]:
     if kind == "l":
         return [(chance.choice(["Mr", "Mrs", "Ms", "Dr", "Miss"]) + " ", None),
                 (names.last(), PERSON)]  # fmt: skip
-    if kind == "s":
-        return [(names.last(), PERSON)]
     if kind == "a":
         return [(names.address(), ADDRESS)]
     if kind == "o":

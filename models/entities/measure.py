@@ -237,7 +237,9 @@ In the sentences written by hand:
 The encoder knows English, and no capital letters: *Will*, *May* and *Rose* are told from words by
 the sentence alone. First names by themselves, names of one word and sports clubs are its weakest
 points; an address is one with a street or a box in it, a city alone is none. It was not taught
-other languages than English around the names, nor names in other scripts than Latin. Organisations
-are there so that they are not taken for people; do not rely on them. It is a help for redaction
-beside rules, not a proof that nothing is left.
+other languages than English around the names, whose words it then takes for people now and then,
+as it does emoji and scripts that the encoder does not know; nor names in other scripts than Latin.
+Organisations are there so that they are not taken for people: of those in the news it finds a
+third, and takes another part for people; do not rely on them. It is a help for redaction beside
+rules, not a proof that nothing is left.
 """

@@ -28,9 +28,6 @@ HELD_OUT = 5  # one name in so many
 COMMON = 0.02  # a word in so many streets of a country is a kind of street, not a name
 SAMPLE = 400
 PARTICLES = ["van", "de", "von", "al", "bin", "della", "de la", "van der"]
-STATES = "NY CA TX FL IL WA MA DC OH PA GA NC VA CO AZ ON BC QC AB NSW VIC QLD WA SA".split()
-LETTERS = "AABCDEEFGHIIKLMNOOPRSTUVW"
-MATTERS = "Health Education Defence Science Transport Adoption Energy Culture Sport Finance".split()
 TITLES = "Mr Mrs Ms Miss Dr Sir Professor Mr. Mrs. Ms. Dr. Herr Frau Señor Monsieur Madame".split()
 
 Random = random.Random
@@ -120,10 +117,10 @@ class Names:
             street = fake.street_address().replace("\n", ", ")
             own = [word for word in _words(street) if word.casefold() not in kinds]
             if own and all(_bucket(word) == self._held for word in own):
-                return self._form(country, fake, street)
+                return self._form(fake, street)
         raise SystemExit("Faker has no address of this part")
 
-    def _form(self, country: str, fake: Any, street: str) -> str:
+    def _form(self, fake: Any, street: str) -> str:
         at, city, code = self.random.random(), fake.city(), fake.postcode()
         if at < 0.22:
             return street
@@ -135,8 +132,6 @@ class Names:
             return f"{street}, {city} {code}"
         if at < 0.86:
             return f"{street}\n{code} {city}"
-        if at < 0.89 and country in ("en_US", "en_CA", "en_AU"):
-            return f"{street}, {city}, {self.random.choice(STATES)} {code}"
         if at < 0.92:
             return f"{street}, {city}, {code}, {fake.country()}"
         if at < 0.97:
@@ -151,31 +146,7 @@ class Names:
         return str(self._places[self.random.choice(PLACES)].city())
 
     def firm(self) -> str:
-        """A firm of an invented name, with the legal form or trade that marks it; a club, a paper,
-        an office, or the first letters of one."""
-        at = self.random.random()
-        if at < 0.22:
-            return "".join(self.random.choices(LETTERS, k=self.random.randint(2, 5)))
-        if at < 0.30:
-            tail = self.random.choice("United City Rovers Town Athletic Wanderers".split())
-            return self.random.choice([f"FC {self.city()}", f"{self.city()} {tail}"])
-        if at < 0.38:
-            tail = self.random.choice("Times Post Herald Gazette Tribune Mail Daily".split())
-            return self.random.choice([f"{self.city()} {tail}", f"The {self.last()} {tail}"])
-        if at < 0.46:
-            matter = self.random.choice(MATTERS)
-            head = self.random.choice(
-                [
-                    "Ministry of",
-                    "Department of",
-                    "National Council for",
-                    "Institute of",
-                    "Office for",
-                ]
-            )
-            return f"{head} {matter}"
-        if at < 0.52:
-            return f"{self.last()} {self.random.choice(['&', 'and'])} {self.last()} LLP"
+        """A firm of an invented name, with the legal form or trade that marks it."""
         made = self.random.choice([self.last, self.city])()
         sort = "Ltd plc Inc. Inc LLC GmbH AG S.A. B.V. Corp. Group Holdings Partners Solutions"
         trade = "Bank Insurance Software Logistics Foods Motors Pharma Airlines Media Energy"

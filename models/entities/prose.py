@@ -1,8 +1,8 @@
 """Sentences with gaps for names and addresses, and sentences that only look as if they had any.
 
-A gap is ``{p}`` a person, ``{f}`` a first name, ``{l}`` a title and last name, ``{s}`` a last name,
-``{a}`` an address, ``{o}`` an organisation, ``{c}`` a city that is no address, ``{n}`` a number,
-``{d}`` a date, ``{w}`` a country, ``{b}`` a product, ``{x}`` a title of a film, song or event.
+A gap is ``{p}`` a person, ``{f}`` a first name, ``{l}`` a title and last name, ``{a}`` an address,
+``{o}`` an organisation, ``{c}`` a city that is no address, ``{n}`` a number, ``{d}`` a date,
+``{w}`` a country, ``{b}`` a product, ``{x}`` a title of a film, song or event.
 """
 
 from __future__ import annotations
@@ -133,18 +133,6 @@ Ministry of Health of {w}, press release of {d}
 What is the capital of {w}?
 Flights to {c}, {c} and {c} are cancelled.
 The court in {c} rejected the appeal of {o}.
-Meet me at the corner shop at six.
-The third house on the left is for sale.
-{o} denied the report, a spokesman for {o} said.
-{o} and {o} cut their forecasts for {w}.
-According to {o}, sales in {w} rose in {d}.
-{o} lost to {o} in {c} on Saturday.
-An analyst at {o} expects a rate of {n} per cent.
-The newspaper {o} reported that {o} had agreed.
-The {b} costs less than the {b} but has no screen.
-Take the A{n} from {c} to {c} and leave at junction {n}.
-They walked through {c} and saw the castle and the old harbour.
-The compound is made of gallium arsenide and silicon.
 Java, Python and Ruby are languages; {b} uses all of them.
 """
 

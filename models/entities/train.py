@@ -20,7 +20,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import foreign
 import generated
 import news
 import numpy as np
@@ -62,8 +61,6 @@ class Examples:
         self._peopled = [line for line in self._news if line.spans]
         self._frames = generated.frames(prose.TRAINED)
         self._harmless = generated.frames(prose.HARMLESS)
-        self._foreign = generated.frames(foreign.TRAINED)
-        self._elsewhere = generated.frames(foreign.HARMLESS)
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Ids, mask and labels [BATCH, tokens], of texts of about one length, without end."""
@@ -85,15 +82,11 @@ class Examples:
 
     def _sentence(self) -> Labelled:
         at = self._chance.random()
-        for most, frames in (
-            (0.38, self._frames),
-            (0.53, self._harmless),
-            (0.57, self._foreign),
-            (0.63, self._elsewhere),
-        ):
-            if at < most:
-                return generated.fill(self._chance.choice(frames), self._names)
-        lines = self._peopled if at < 0.84 else self._news
+        if at < 0.46:
+            return generated.fill(self._chance.choice(self._frames), self._names)
+        if at < 0.60:
+            return generated.fill(self._chance.choice(self._harmless), self._names)
+        lines = self._peopled if at < 0.82 else self._news
         return news.renamed(self._chance.choice(lines), self._names, self._chance)
 
 
