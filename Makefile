@@ -99,6 +99,9 @@ bench-private-training: .venv/.all ## private steps beside ordinary ones
 eval-explain: .venv/.all ## how far explanations can be trusted; writes docs/explain-quality.md
 	@$(BIN)/python benchmarks/eval_explain.py $(ARGS)
 
+eval-privacy: .venv/.all ## how well personal data is found, beside Presidio; writes docs/privacy-quality.md
+	@$(BIN)/python benchmarks/eval_privacy.py $(ARGS)
+
 soak-kill: .venv/.all ## the gateway killed a hundred times, on SQLite and on PostgreSQL
 	$(call need_postgres)
 	@KILLS=100 $(BIN)/python -m pytest tests/faults/test_database_away.py -k killed_again $(ARGS)

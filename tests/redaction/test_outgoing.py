@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -21,17 +22,26 @@ EXPRESSIVE = finder(RedactionPolicy(action="hide", patterns={"badge": r"b \d{2}-
 
 PROMPT = (
     "Ann Lee <ann.lee@example.org> asks 王小明 (手机 13800138000) and مُحَمَّد بن سلمان about "
-    "GB82 WEST 1234 5698 7654 32, 10 Downing Street, London SW1A 2AA; born on 3 May 1975. 👩‍👩‍👧 Jose\u0301"
+    "GB82 WEST 1234 5698 7654 32, 10 Downing Street, London SW1A 2AA; born on 3 May 1975. 👩‍👩‍👧"
+    " Jose\u0301"
 )
 PIECES = [
-    "<PERSON_1>", "< person_1 >", "PERSON_2", "<PERSON_99>", "&lt;EMAIL_1&gt;", "<EMA", "IL_1>", "«IBAN 1»",
-    "<PHONE_١>", "<ADDRESS_1>", "\\u003cBIRTH_DATE_1\\u003e", "bob@made.up.org", "Maria Schneider", " and ",
-    "the plan was ", ". ", "\n\n", "\n", " ", ", ", "+44 20 7946 0958", "DE89 3704 0044 0532 0130 00",
-    "4111 1111 1111 1111", "12 High Street, Leeds LS1 4AP", "我叫李小龙，", "北京市海淀区中关村大街27号", "手机号13912345678。",
-    "اسمي خالد بن الوليد، ", "شارع الملك فهد، الرياض 12345", "👩‍👩‍👧", "🇩🇪", "é", "e\u0301", "\u200b", "\ufffc",
-    "blue falcon", "天狼计划", "b 12-3", "Dear ", "My name is ", "born on 12 March 1980", "rue de la Paix 5, 75002 Paris",
-    "x" * 60, "Aa " * 120, "-----BEGIN PRIVATE KEY-----\nMIIE" + "A" * 400 + "\n-----END PRIVATE KEY-----",
-    "ghp_" + "a1" * 18, "https://bob:pw12@example.org/", "Ann", " Lee", "<", ">", "&", "\\", "1", "it's", "LONDON ",
+    "<PERSON_1>", "< person_1 >", "PERSON_2", "<PERSON_99>", "&lt;EMAIL_1&gt;", "<EMA",
+    "IL_1>", "«IBAN 1»",
+    "<PHONE_١>", "<ADDRESS_1>", "\\u003cBIRTH_DATE_1\\u003e", "bob@made.up.org",
+    "Maria Schneider", " and ",
+    "the plan was ", ". ", "\n\n", "\n", " ", ", ", "+44 20 7946 0958",
+    "DE89 3704 0044 0532 0130 00",
+    "4111 1111 1111 1111", "12 High Street, Leeds LS1 4AP", "我叫李小龙，",
+    "北京市海淀区中关村大街27号", "手机号13912345678。",
+    "اسمي خالد بن الوليد، ", "شارع الملك فهد، الرياض 12345", "👩‍👩‍👧", "🇩🇪", "é", "e\u0301",
+    "\u200b", "\ufffc",
+    "blue falcon", "天狼计划", "b 12-3", "Dear ", "My name is ", "born on 12 March 1980",
+    "rue de la Paix 5, 75002 Paris",
+    "x" * 60, "Aa " * 120,
+    f"-----BEGIN PRIVATE KEY-----\nMIIE{'A' * 400}\n-----END PRIVATE KEY-----",
+    "ghp_" + "a1" * 18, "https://bob:pw12@example.org/", "Ann", " Lee", "<", ">", "&", "\\",
+    "1", "it's", "LONDON ",
 ]  # fmt: skip
 
 
@@ -50,7 +60,7 @@ def sent(
 ) -> tuple[list[str], Outgoing]:
     outgoing = Outgoing(VAULT, looks, action)
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    parts = [outgoing.feed(text[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [outgoing.feed(text[a:b]) for a, b in itertools.pairwise(edges)]
     return [*parts, outgoing.end()], outgoing
 
 
@@ -107,7 +117,6 @@ def test_made_up_data_stops_an_answer_where_the_policy_says_so() -> None:
     assert outgoing.feed("it is <PERSON_1> who asked ") == "it is Ann Lee who asked "
     with pytest.raises(PersonalData) as refused:
         outgoing.feed("bob@made.up.org for it")
-        outgoing.end()
     assert "email" in refused.value.message
     assert "bob" not in refused.value.message
 

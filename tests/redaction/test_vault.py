@@ -46,8 +46,10 @@ def test_the_same_thing_has_the_same_placeholder() -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        "<PERSON_1>", "<person_1>", "< Person_1 >", "<PERSON 1>", "<PERSON-1>", "<PERSON1>", "«PERSON_1»",
-        "‹PERSON_1›", "〈PERSON_1〉", "《PERSON_1》", "＜PERSON_1＞", "<PERSON_١>", "<PERSON_１>", "&lt;PERSON_1&gt;",
+        "<PERSON_1>", "<person_1>", "< Person_1 >", "<PERSON 1>", "<PERSON-1>", "<PERSON1>",
+        "«PERSON_1»",
+        "‹PERSON_1›", "〈PERSON_1〉", "《PERSON_1》", "＜PERSON_1＞", "<PERSON_١>",
+        "<PERSON_１>", "&lt;PERSON_1&gt;",
         r"\u003cPERSON_1\u003e", r"<PERSON\_1>", r"\<PERSON_1\>", "PERSON_1",
     ],
 )  # fmt: skip
@@ -59,7 +61,8 @@ def test_changed_placeholders_come_back(form: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["<PERSON_2>", "<PERSON_01>", "<PERSON_10>", "MY_PERSON_1", "PERSON_12", "person_1", "<EMAIL_1>",
+    ["<PERSON_2>", "<PERSON_01>", "<PERSON_10>", "MY_PERSON_1", "PERSON_12", "person_1",
+     "<EMAIL_1>",
      "<PERSON_1", "PERSON 1", "[Person 1]", "<PERSON_1.5>"],
 )  # fmt: skip
 def test_what_stands_for_nothing_stays(text: str) -> None:
@@ -113,8 +116,10 @@ def test_it_has_bounds_and_its_errors_tell_nothing() -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["ann@example.org", " ", "<EMAIL_1>", "<PERSON_2>", "PHONE_1", "+49 30 1234567", "é", "👩‍👧",
-             "Maria Schneider", "<", "_1>", "王小明，", "\ufffc", "4111 1111 1111 1111", "x", "<literal 1>"]
+            ["ann@example.org", " ", "<EMAIL_1>", "<PERSON_2>", "PHONE_1", "+49 30 1234567",
+             "é", "👩‍👧",
+             "Maria Schneider", "<", "_1>", "王小明，", "\ufffc", "4111 1111 1111 1111", "x",
+             "<literal 1>"]
         ),
         max_size=12,
     )

@@ -18,7 +18,10 @@ _ALIKE = (
 )
 _FOLDS = re.compile(f"[{''.join(_ALIKE)}]")
 # Marks that are not seen, Arabic vowels and the dash that stretches Arabic words.
-_UNSEEN = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u0640\u064b-\u0652\u0670"
+_UNSEEN = (
+    "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+    "\u0640\u064b-\u0652\u0670"
+)
 _VARIES = re.compile(f"[{_UNSEEN}]|[^\\W\\d_][\u0300-\u036f]+")
 _MOST_MARKS = 8  # on one letter
 

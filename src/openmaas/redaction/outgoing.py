@@ -24,8 +24,8 @@ class Outgoing:
 
     Held back is only what could be the beginning of a placeholder (80 characters at most, and only
     where something was hidden) and, for ``hide`` and ``block``, an unfinished word or run of words
-    that an entity could be in (``segments``: 256 characters, of one long word or private key 4,096).
-    For ``report`` what the model made up is counted, and nothing waits for it.
+    that an entity could be in (``segments``: 256 characters, of one long word or private key
+    4,096). For ``report`` what the model made up is counted, and nothing waits for it.
 
     Attributes:
         found: what the model made up, by kind.

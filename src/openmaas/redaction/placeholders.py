@@ -1,9 +1,9 @@
 """What stands for something hidden, ``<PERSON_1>``, and how models and translators change it.
 
 Read are, in any case, with a space, a hyphen, a point or nothing in the place of ``_``, and with
-spaces at the inside of the brackets: ``<…>``, ``‹…›``, ``«…»``, ``〈…〉``, ``《…》``, ``＜…＞``, and ``<…>`` as
-HTML, JSON and Markdown escape it; and, exactly as it was written but for the brackets,
-``PERSON_1``, within no word. Numbers may have any script's digits.
+spaces at the inside of the brackets: ``<…>``, ``‹…›``, ``«…»``, ``〈…〉``, ``《…》``,
+``<…>`` of full width, and ``<…>`` as HTML, JSON and Markdown escape it; and, exactly as it was
+written but for the brackets, ``PERSON_1``, within no word. Numbers may have any script's digits.
 """
 
 from __future__ import annotations

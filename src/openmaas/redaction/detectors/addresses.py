@@ -29,7 +29,8 @@ _ENGLISH = _either(
     " Ford Forest Forge Fork Fort Freeway Garden Gardens Gateway Glen Green Grove Harbor Haven"
     " Heights Highway Hwy Hill Hollow Inlet Island Isle Junction Key Knoll Lake Land Landing Lane"
     " Ln Ln. Light Loaf Lock Lodge Loop Mall Manor Meadow Meadows Mews Mill Mission Motorway Mount"
-    " Mountain Neck Orchard Oval Overpass Parade Park Parkway Pkwy Pass Passage Path Pike Pine Pines"
+    " Mountain Neck Orchard Oval Overpass Parade Park Parkway Pkwy Pass Passage Path Pike Pine"
+    " Pines"
     " Place Pl Plain Plaza Point Port Prairie Radial Ramp Ranch Rapid Rest Ridge River Road Rd Rd."
     " Roads Route Row Rue Run Shoal Shore Skyway Spring Springs Spur Square Sq Station Stravenue"
     " Stream Street St St. Summit Terrace Throughway Trace Track Trafficway Trail Tunnel Turnpike"
@@ -51,7 +52,8 @@ _PERHAPS = _either(
 _TYPES = _either(
     "rue avenue av. av boulevard bd bd. allée allee place chemin impasse quai route cours passage"
     " square sentier faubourg esplanade hameau lotissement résidence"
-    " calle c/ c. vial pasadizo avenida avda. avda plaza pza. paseo camino carretera ronda rambla pasaje callejón"
+    " calle c/ c. vial pasadizo avenida avda. avda plaza pza. paseo camino carretera ronda rambla"
+    " pasaje callejón"
     " vía glorieta urbanización cuesta acceso alameda cañada travesía"
     " via viale piazza p.zza piazzale corso vicolo largo strada stretto borgo contrada canale"
     " incrocio rotonda lungomare"
@@ -61,22 +63,30 @@ _TYPES = _either(
     " lagoa lago morro praia esplanada ladeira marina mirante"
     " ul. ul ulica ulicy al. aleja alei aleje pl. pl plac placu os. osiedle osiedlu rondo"
 )
-_SMALL = r"(?:de|del|della|delle|dei|degli|di|da|do|dos|das|du|des|d'|la|le|les|los|las|el|l'|der|den|dem|von|van|zu|y|e|i|et|of|the|św\.|ks\.|gen\.|dr|nad|am|im|in|sur|sous|en|aan|op|ter|ten|'t)"
+_SMALL = (
+    r"(?:de|del|della|delle|dei|degli|di|da|do|dos|das|du|des|d'|la|le|les|los|las|el|l'|der|den"
+    r"|dem|von|van|zu|y|e|i|et|of|the|św\.|ks\.|gen\.|dr|nad|am|im|in|sur|sous|en|aan|op|ter|ten"
+    r"|'t)"
+)
 _CAP = rf"(?:'[st][- ])?{CAPITAL}\w*(?:[.]?['-]\w+)*"
 _NAME = rf"{_CAP}\.?(?:[ -](?:{_SMALL} ){{0,3}}{_CAP}){{0,3}}"
 _HOUSE = r"\d{1,5}(?: ?(?:bis|ter|quater|[A-Za-z])(?!\w))?(?:[-/] ?\d{1,5}[A-Za-z]?)?(?!\w|[.,]\d)"
 
 _STREETS = (
     # 12 High Street, 350 Fifth Ave.
-    rf"{_HOUSE},? (?:[NSEW]\.? |(?:North|South|East|West) )?(?:{_CAP} |\d{{1,3}}(?:st|nd|rd|th) ){{1,4}}?(?:{_SURE})(?!\w)(?: [NSEW]{{1,2}}(?!\w))?",
+    rf"{_HOUSE},? (?:[NSEW]\.? |(?:North|South|East|West) )?(?:{_CAP} |\d{{1,3}}(?:st|nd|rd|th)"
+    rf" ){{1,4}}?(?:{_SURE})(?!\w)(?: [NSEW]{{1,2}}(?!\w))?",
     rf"{_HOUSE} (?:Broadway|{_CAP}(?:straat|street))(?!\w)",
     # Hauptstraße 5, Am Markt 3, Prinsengracht 12
-    rf"(?:{CAPITAL}\w*(?:[ -]{CAPITAL}\w*){{0,3}}[ -])?(?:{CAPITAL}\w*?(?:{_COMPOUND})|(?<=[ -])(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Ring|Damm|Ufer|Markt)) ?{_HOUSE}",
+    rf"(?:{CAPITAL}\w*(?:[ -]{CAPITAL}\w*){{0,3}}[ -])?(?:{CAPITAL}\w*?(?:{_COMPOUND})|(?<=["
+    rf" -])(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Ring|Damm|Ufer|Markt)) ?{_HOUSE}",
     # 5, rue de la Paix
     rf"{_HOUSE},? (?i:{_TYPES}) (?:{_SMALL} ?){{0,3}}{_NAME}",
     # Calle Mayor 5, ul. Długa 7/9, Rua das Flores, 12
-    rf"(?<![^\W_])(?i:{_TYPES}) ?(?:{_SMALL} ?){{0,3}}{_NAME},? ?(?:n[°º.]? ?|nº ?|núm\. ?|number )?(?:{_HOUSE}|s/n)",
-    r"P\.? ?O\.? Box \d{1,6}", r"(?:Postfach|Postbus|Casella postale|Apartado|Skrytka pocztowa) [\d ]{1,8}\d",
+    rf"(?<![^\W_])(?i:{_TYPES}) ?(?:{_SMALL} ?){{0,3}}{_NAME},? ?(?:n[°º.]? ?|nº ?|núm\. ?|number"
+    rf" )?(?:{_HOUSE}|s/n)",
+    r"P\.? ?O\.? Box \d{1,6}",
+    r"(?:Postfach|Postbus|Casella postale|Apartado|Skrytka pocztowa) [\d ]{1,8}\d",
     r"(?:Unit|PSC) \d{3,5},? Box \d{3,5}", rf"US(?:NS|S|NV|CGC) {_CAP}(?=\n|, )",
 )  # fmt: skip
 _STREET = re.compile(rf"(?<![\w#/.,-])(?<!\d )(?:{'|'.join(_STREETS)})")
@@ -90,8 +100,10 @@ _NAMED_STREET = re.compile(
     rf"|{CAPITAL}\w*(?:{_COMPOUND})(?!\w))(?= ?(?:,|\n| (?:Apt|Suite|Unit)))"
 )
 _UNIT = (
-    r"(?:Apartment|Apt\.?|Suite|Ste\.?|Unit|Flat|Studio|Floor|Fl\.?|Room|Rm\.?|#|Appartement|Appt\.?|Bât\.?|Bâtiment|Étage|étage"
-    r"|Piso|Puerta|Apartamento|Apto\.?|Ap\.?|Bloco|Sala|Casa|Lote|Interno|Scala|Piano|Appartamento|m\.|lok\.|Wohnung|Whg\.?|Etage"
+    r"(?:Apartment|Apt\.?|Suite|Ste\.?|Unit|Flat|Studio|Floor|Fl\.?|Room|Rm\.?|#|Appartement"
+    r"|Appt\.?|Bât\.?|Bâtiment|Étage|étage"
+    r"|Piso|Puerta|Apartamento|Apto\.?|Ap\.?|Bloco|Sala|Casa|Lote|Interno|Scala|Piano"
+    r"|Appartamento|m\.|lok\.|Wohnung|Whg\.?|Etage"
     r"|Lägenhet|lgh|bus|Local|Esc\.|Bajo|Planta|Dpto\.?)"
     r" ?[\w-]{1,6}"
 )
@@ -100,7 +112,8 @@ _BREAK = r"(?: ?,? ?\n ?| ?, ?| - | )"
 _CITY = rf"{_CAP}(?:[ -](?:{_SMALL} ?){{0,3}}{_CAP}){{0,3}}(?: ?\([A-Z][\w ]{{1,12}}\))?"
 _POSTAL = (
     r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]{1,2}\d{1,2}[A-Z]? \d[A-Z]{2}"  # GB
-    r"|(?:D-|A-|CH-|F-|B-|NL-|L-)?\d{5}(?:-\d{4})?|\d{5}-\d{3}|\d{8}|\d\d-\d{3}|\d{4} ?[A-Z]{2}|\d{3} \d\d|[A-Z]\d[A-Z] ?\d[A-Z]\d|(?:CH-|A-|B-)?\d{4})"
+    r"|(?:D-|A-|CH-|F-|B-|NL-|L-)?\d{5}(?:-\d{4})?|\d{5}-\d{3}|\d{8}|\d\d-\d{3}|\d{4} ?[A-Z]{2}"
+    r"|\d{3} \d\d|[A-Z]\d[A-Z] ?\d[A-Z]\d|(?:CH-|A-|B-)?\d{4})"
     r"(?![\w]|[.,-]\d)"
 )
 _COUNTRY = _either(
@@ -140,6 +153,7 @@ _AFTER = (
 _PART = [re.compile(rf"(?:{_BREAK}){part}") for part in _AFTER[:7]] + [
     re.compile(rf"(?: ?,? ?\n ?| ?, ?){part}") for part in _AFTER[7:]
 ]
+_POSTAL_PARTS = _PART[1:7]
 _HAS_POSTAL = re.compile(_POSTAL)
 _MOST_PARTS = 6
 _REACH = 90  # characters from the first digit of an address to its street's name
@@ -154,8 +168,11 @@ _CHINESE = re.compile(
     rf"(?:(?:{_PROVINCES})(?:省|市|(?:壮族|回族|维吾尔)?自治区|特别行政区)?|{_HAN}{{2,4}}?市)"
     rf"(?:{_HAN}{{1,7}}?(?:市|州|盟|地区))?(?:{_HAN}{{1,6}}?(?:区|县|旗))?"
     rf"(?:{_HAN}{{1,8}}?(?:镇|乡|街道|村))?"
-    rf"(?:[{_HAN[1:-1]}\d]{{1,10}}?(?:路|街|大道|大街|巷|弄|胡同|道|里|村|园|苑|小区)){{1,3}}(?:[东南西北中]段)?"
-    r"(?:第? ?[\dA-Za-z一二三四五六七八九十]{1,6} ?(?:号楼|号院|号|弄|栋|幢|座|楼|单元|层|室|房|巷)){0,5}(?:[ ,，]{0,2}\d{6}(?!\d))?"
+    rf"(?:[{_HAN[1:-1]}\d]{{1,10}}?(?:路|街|大道|大街|巷|弄|胡同|道|里|村|园|苑|小区)){{1,3}}"
+    "(?:[东南西北中]段)?"
+    r"(?:第? ?[\dA-Za-z一二三四五六七八九十]{1,6} ?"
+    r"(?:号楼|号院|号|弄|栋|幢|座|楼|单元|层|室|房|巷)){0,5}"
+    r"(?:[ ,，]{0,2}\d{6}(?!\d))?"
 )
 _CHINESE_DOOR = re.compile(r"\d|[A-Za-z]座|号")
 _CHINESE_LEAD = re.compile(
@@ -164,12 +181,22 @@ _CHINESE_LEAD = re.compile(
 
 # ---- Arabic
 _AR = "[\u0621-\u064a]"
-_ARABIC_WORD = rf"(?!(?:في|من|إلى|على|عن|هو|هي|وهو|وهي|كان|كانت|ثم|أو|لأن|منذ|حيث|قرب|بعد|قبل|و)(?!{_AR})){_AR}+"
+_ARABIC_WORD = (
+    rf"(?!(?:في|من|إلى|على|عن|هو|هي|وهو|وهي|كان|كانت|ثم|أو|لأن|منذ|حيث|قرب|بعد|قبل"
+    rf"|و)(?!{_AR})){_AR}+"
+)
 _ARABIC_LINK = "(?:بن|ابن|آل|أبو|ابو|أبا|أبي|عبد|أم)"
-_ARABIC_TYPE = "شارع|الشارع|طريق|حي|ميدان|زقاق|درب|مبنى|بناية|عمارة|شقة|فيلا|جادة|نهج|حارة|منطقة|برج|ساحة|كورنيش|زنقة|إقامة|صندوق بريد|ص\\.ب\\.?|ص\\. ?ب\\.?"
+_ARABIC_TYPE = (
+    "شارع|الشارع|طريق|حي|ميدان|زقاق|درب|مبنى|بناية|عمارة|شقة|فيلا|جادة|نهج|حارة|منطقة|برج|ساحة"
+    "|كورنيش|زنقة|إقامة|صندوق بريد|ص\\.ب\\.?|ص\\. ?ب\\.?"
+)
 _ARABIC = re.compile(
-    rf"(?:(?<!\d)\d{{1,5}} ?[،,]? ?)?(?<!{_AR})[وبفل]?(?:{_ARABIC_TYPE})(?: (?:رقم )?\d{{1,6}}|(?: (?:{_ARABIC_LINK} ){{0,2}}{_ARABIC_WORD}){{1,3}})(?: (?:رقم )?\d{{1,5}}(?!\d))?"
-    rf"(?: ?[،,\n-] ?(?:(?:{_ARABIC_TYPE}|الدور|الطابق|رقم|مدينة|ص)(?: (?:رقم )?\d{{1,6}}|(?: {_ARABIC_WORD}){{1,3}})(?: \d{{1,5}}(?!\d))?|{_ARABIC_WORD}(?: {_ARABIC_WORD})? \d{{5}}(?!\d)|{_ARABIC_WORD}(?: {_ARABIC_WORD})?(?= ?(?:[،,.\n؛؟!-]|$))|\d{{5}}(?!\d))){{0,5}}"
+    rf"(?:(?<!\d)\d{{1,5}} ?[،,]? ?)?(?<!{_AR})[وبفل]?(?:{_ARABIC_TYPE})(?: (?:رقم )?\d{{1,6}}"
+    rf"|(?: (?:{_ARABIC_LINK} ){{0,2}}{_ARABIC_WORD}){{1,3}})(?: (?:رقم )?\d{{1,5}}(?!\d))?"
+    rf"(?: ?[،,\n-] ?(?:(?:{_ARABIC_TYPE}|الدور|الطابق|رقم|مدينة|ص)(?: (?:رقم )?\d{{1,6}}|(?:"
+    rf" {_ARABIC_WORD}){{1,3}})(?: \d{{1,5}}(?!\d))?|{_ARABIC_WORD}(?: {_ARABIC_WORD})?"
+    rf" \d{{5}}(?!\d)|{_ARABIC_WORD}(?: {_ARABIC_WORD})?(?= ?(?:[،,.\n؛؟!-]|$))"
+    rf"|\d{{5}}(?!\d))){{0,5}}"
 )
 _ARABIC_STREET = re.compile("شارع|طريق|حي |ميدان|جادة|نهج|زنقة|ص\\.|صندوق|ساحة")
 
@@ -231,13 +258,13 @@ def _extended(text: str, end: int) -> tuple[int, bool]:
     """Where the address of a street ends, and whether it has a postal code."""
     has_postal = False
     for _ in range(_MOST_PARTS):
-        for number, part in enumerate(_PART):
+        for part in _PART:
             found = part.match(text, end)
             if found:
                 break
         else:
             break
         end = found.end()
-        if _HAS_POSTAL.search(found[0]) and number in range(1, 7):
+        if part in _POSTAL_PARTS and _HAS_POSTAL.search(found[0]):
             has_postal = True
     return end, has_postal

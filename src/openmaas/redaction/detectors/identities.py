@@ -74,6 +74,10 @@ def _any(_: str) -> bool:
     return True
 
 
+def _american(text: str) -> bool:
+    return bool(ssn.is_valid(text) or itin.is_valid(text))
+
+
 def _chinese(text: str) -> bool:
     plain = text.replace(" ", "")
     return mod_11_2.is_valid(plain) and _is_date(plain[8:10], plain[10:12], plain[12:14])
@@ -138,8 +142,8 @@ _PASSPORTS = (
 )
 # Digits and separators alone.
 _NUMBERS = (
-    _form(r"\d{3}-\d\d-\d{4}", lambda text: ssn.is_valid(text) or itin.is_valid(text)),
-    _form(r"\d{3}[ -]?\d\d[ -]?\d{4}", lambda text: ssn.is_valid(text) or itin.is_valid(text), _SOCIAL),
+    _form(r"\d{3}-\d\d-\d{4}", _american),
+    _form(r"\d{3}[ -]?\d\d[ -]?\d{4}", _american, _SOCIAL),
     _form(r"\d{3}-\d\d-\d{4}", _any, _SOCIAL, score=SHAPED),
     _form(r"\d{3}[ -]?\d{3}[ -]?\d{4}", nhs.is_valid, "nhs nhs_number"),
     _form(r"\d\d ?\d{3} ?\d{3} ?\d{3}", idnr.is_valid,

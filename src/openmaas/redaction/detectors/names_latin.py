@@ -1,4 +1,4 @@
-"""Names in scripts with capitals: runs of capitalised words, and what speaks for their being one."""
+"""Names in scripts with capitals: runs of capitalised words, and what speaks for each."""
 
 from __future__ import annotations
 
@@ -19,60 +19,88 @@ from openmaas.redaction.gazetteer import Gazetteer
 
 _LETTER = r"[^\W\d_]"
 _WORD = rf"{CAPITAL}(?:{_LETTER}|['-](?={_LETTER}))*"
-_SMALL = r"(?:van de|van den|van der|van 't|von der|von|van|vom|zu|zur|zum|de la|de las|de los|del|della|di|da|do|dos|das|du|des|de|le|la|den|der|ter|ten|te|y|e|i|bin|ibn|bint|al|el|af|av)"
-_TITLE = r"(?:Mr|Mrs|Ms|Mx|Dr|Prof|Rev|Capt|Sgt|Lt|Col|Sr|Sra|Srta|Dra|Sig|Dott|Avv|Ing|Dhr|Mevr|Drs|St|Hr|Fr|Mag|Dipl|M|Mme|Mlle)\."
+_SMALL = (
+    r"(?:van de|van den|van der|van 't|von der|von|van|vom|zu|zur|zum|de la|de las|de los|del"
+    r"|della|di|da|do|dos|das|du|des|de|le|la|den|der|ter|ten|te|y|e|i|bin|ibn|bint|al|el|af|av)"
+)
+_TITLE = (
+    r"(?:Mr|Mrs|Ms|Mx|Dr|Prof|Rev|Capt|Sgt|Lt|Col|Sr|Sra|Srta|Dra|Sig|Dott|Avv|Ing|Dhr|Mevr|Drs"
+    r"|St|Hr|Fr|Mag|Dipl|M|Mme|Mlle)\."
+)
 # A few words in a row: more are a headline.
 _RUN = re.compile(
     rf"(?<![^\W_])(?<![@/\\#.])(?:{_TITLE} ?|{_WORD}|{CAPITAL}\.)"
-    rf"(?:[ ](?:{_SMALL} ){{0,2}}(?:{_TITLE}|{CAPITAL}\.(?:[ -]?{CAPITAL}\.){{0,2}}|{_WORD})){{0,9}}(?![@/\\])"
+    rf"(?:[ ](?:{_SMALL} ){{0,2}}(?:{_TITLE}|{CAPITAL}\.(?:[ -]?{CAPITAL}\.){{0,2}}"
+    rf"|{_WORD})){{0,9}}(?![@/\\])"
 )
 _TOKEN = re.compile(rf"{CAPITAL}\.(?:[ -]?{CAPITAL}\.)*(?!{_LETTER})|{_WORD}\.?")
 
 # Phrases that a name follows: some leave no doubt, others stand before other things too.
 _SURE = frozenset(
-    "my name is;my full name is;his name is;her name is;their name is;name's;was named;is named;named"
-    ";is called;was called;are called;this is;signed by;signed;sincerely;regards;cheers;name;names;full name"
-    ";first name;last name;surname;patient;attn;attention;contact;contact person;c/o;mr;mrs;ms;mx;miss;dr;prof"
-    ";ich heiße;mein name ist;heißt;heiße;grüßen;grüße;gez;ansprechpartner;ansprechpartnerin;nachname;vorname"
+    "my name is;my full name is;his name is;her name is;their name is;name's;was named;is named"
+    ";named"
+    ";is called;was called;are called;this is;signed by;signed;sincerely;regards;cheers;name"
+    ";names;full name"
+    ";first name;last name;surname;patient;attn;attention;contact;contact person;c/o;mr;mrs;ms;mx"
+    ";miss;dr;prof"
+    ";ich heiße;mein name ist;heißt;heiße;grüßen;grüße;gez;ansprechpartner;ansprechpartnerin"
+    ";nachname;vorname"
     ";kunde;kundin;patientin;mitarbeiter;mitarbeiterin;kollege;kollegin;kollegen;herr;herrn;frau"
-    ";je m'appelle;m'appelle;s'appelle;mon nom est;cordialement;nom;nom complet;prénom;patiente;salarié"
+    ";je m'appelle;m'appelle;s'appelle;mon nom est;cordialement;nom;nom complet;prénom;patiente"
+    ";salarié"
     ";salariée;monsieur;madame;mademoiselle;mme;mlle"
-    ";me llamo;se llama;mi nombre es;atentamente;saludos;nombre;nombre completo;apellidos;paciente;empleado"
+    ";me llamo;se llama;mi nombre es;atentamente;saludos;nombre;nombre completo;apellidos"
+    ";paciente;empleado"
     ";empleada;señor;señora;señorita;don;doña;sr;sra"
-    ";mi chiamo;si chiama;il mio nome è;cordiali saluti;nome;nome e cognome;cognome;paziente;dipendente;signor"
+    ";mi chiamo;si chiama;il mio nome è;cordiali saluti;nome;nome e cognome;cognome;paziente"
+    ";dipendente;signor"
     ";signora;signorina;dott;dottoressa;avv"
-    ";mijn naam is;ik heet;heet;groet;groeten;naam;klant;medewerker;medewerkster;dhr;mevr;mevrouw;meneer"
-    ";nazywam się;nazywa się;mam na imię;pozdrawiam;imię i nazwisko;nazwisko;pacjent;pacjentka;pracownik"
+    ";mijn naam is;ik heet;heet;groet;groeten;naam;klant;medewerker;medewerkster;dhr;mevr;mevrouw"
+    ";meneer"
+    ";nazywam się;nazywa się;mam na imię;pozdrawiam;imię i nazwisko;nazwisko;pacjent;pacjentka"
+    ";pracownik"
     ";pan;pani;panem;panią;pana;panu"
-    ";meu nome é;chamo-me;me chamo;se chama;atenciosamente;nome completo;sobrenome;funcionário;funcionária"
+    ";meu nome é;chamo-me;me chamo;se chama;atenciosamente;nome completo;sobrenome;funcionário"
+    ";funcionária"
     ";senhor;senhora;dona;jag heter;heter;fru;adım;ismim;adı soyadı".split(";")
 )
 _PERHAPS = frozenset(
     "dear hi hello hey am i'm thanks best from to cc by author with met tell told ask asked for and"
-    " bin hallo liebe lieber geehrte geehrter von mit an bei für suis bonjour cher chère avec par pour chez"
-    " soy hola querido querida estimado estimada con por para sono ciao caro cara gentile da ben beste hoi"
-    " met door voor jestem drogi droga szanowny szanowna z dla sou olá oi prezado prezada com är hej merhaba"
+    " bin hallo liebe lieber geehrte geehrter von mit an bei für suis bonjour cher chère avec par"
+    " pour chez"
+    " soy hola querido querida estimado estimada con por para sono ciao caro cara gentile da ben"
+    " beste hoi"
+    " met door voor jestem drogi droga szanowny szanowna z dla sou olá oi prezado prezada com är"
+    " hej merhaba"
     " client cliente customer klient klientka e y et und i".split()
 )
 # What may stand before "name", and makes it one of another thing.
 _OTHER_NAMES = frozenset(
-    "file host user product project domain brand company table column class variable server model business"
+    "file host user product project domain brand company table column class variable server model"
+    " business"
     " display path package module".split()
 )
 _AFTER = frozenset(
-    "who whose said says told tells wrote writes asked asks called calls lives lived works worked joined emailed"
-    " signed explained added replied ordered moved reported thanked was born aged arrived visited agreed will has"
-    " had is sagte schrieb wohnt arbeitet geboren bat hat ist wurde möchte est habite travaille né née vit"
-    " souhaite dijo escribió vive trabaja nació nacido nacida llamó ha lavora abita nato nata disse scrive woont"
-    " werkt heeft zei mieszka pracuje urodzony urodzona powiedział powiedziała napisał napisała zadzwonił"
+    "who whose said says told tells wrote writes asked asks called calls lives lived works worked"
+    " joined emailed"
+    " signed explained added replied ordered moved reported thanked was born aged arrived visited"
+    " agreed will has"
+    " had is sagte schrieb wohnt arbeitet geboren bat hat ist wurde möchte est habite travaille"
+    " né née vit"
+    " souhaite dijo escribió vive trabaja nació nacido nacida llamó ha lavora abita nato nata"
+    " disse scrive woont"
+    " werkt heeft zei mieszka pracuje urodzony urodzona powiedział powiedziała napisał napisała"
+    " zadzwonił"
     " zadzwoniła mora trabalha nascido nascida ligou escreveu solicitou".split()
 )
 _NEXT = re.compile(rf"(?:'s|,)?[ ]({_LETTER}+)")
 _FORM = re.compile(
-    r"(?:Mc|Mac|O'|D'|De[A-Z])[A-Z]?\w+|\w{2,}-[A-Z]\w+|\w+(?:s[ck]i|s[ck]a|wicz|ević|ović|sson|sdóttir|escu|enko|ov|ova|ev|eva|ian|yan|dze|shvili|oğlu|ez|ini|elli|etti)"
+    r"(?:Mc|Mac|O'|D'|De[A-Z])[A-Z]?\w+|\w{2,}-[A-Z]\w+|\w+(?:s[ck]i|s[ck]a|wicz|ević|ović|sson"
+    r"|sdóttir|escu|enko|ov|ova|ev|eva|ian|yan|dze|shvili|oğlu|ez|ini|elli|etti)"
 )
 _LOWER = re.compile(
-    rf"\b(?:my name is|i am called|ich heiße|je m'appelle|me llamo|mi chiamo) ({_LETTER}{{2,20}}(?: {_LETTER}{{2,20}})?)",
+    rf"\b(?:my name is|i am called|ich heiße|je m'appelle|me llamo|mi chiamo)"
+    rf" ({_LETTER}{{2,20}}(?: {_LETTER}{{2,20}})?)",
     re.IGNORECASE,
 )
 _ARTICLES = frozenset(

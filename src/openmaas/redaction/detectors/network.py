@@ -25,7 +25,8 @@ _MAC = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _VERSION = re.compile(
-    r"(?:\bv(?:er(?:si\w+)?)?\.?|\brelease|\bsection|\bchapter|\bclause|\bfigure|§|\bbuild|版本|\bالإصدار)[ :]*$",
+    r"(?:\bv(?:er(?:si\w+)?)?\.?|\brelease|\bsection|\bchapter|\bclause|\bfigure|§|\bbuild|版本"
+    r"|\bالإصدار)[ :]*$",
     re.IGNORECASE,
 )
 

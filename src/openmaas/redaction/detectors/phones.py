@@ -21,10 +21,13 @@ _CANDIDATE = re.compile(
 _CUE = Cues(
     "phone telephone tel tel. cell mobile mob call calling called text ring fax whatsapp sms dial"
     " reach_me reached_at hotline extension voicemail handset",
-    "telefon telefonnummer handy mobil rufnummer anrufen angerufen rufen zurückrufen erreichbar telefonisch durchwahl ruf",
-    "téléphone téléphoné appelé rappeler rappelez portable appelez appeler joindre joignable numéro_de_téléphone fixe",
+    "telefon telefonnummer handy mobil rufnummer anrufen angerufen rufen zurückrufen erreichbar"
+    " telefonisch durchwahl ruf",
+    "téléphone téléphoné appelé rappeler rappelez portable appelez appeler joindre joignable"
+    " numéro_de_téléphone fixe",
     "teléfono telefono móvil movil llame llamar llámame llamarme llamarnos llámenos celular",
-    "cellulare chiamato chiamata richiamarmi richiamare chiamarmi telefonato chiamare chiamami chiama recapito chiamate",
+    "cellulare chiamato chiamata richiamarmi richiamare chiamarmi telefonato chiamare chiamami"
+    " chiama recapito chiamate",
     "telefoonnummer gebeld telefoon mobiel bellen bel gsm nummer_bereikbaar",
     "telefonu numer_telefonu komórka komórkowy zadzwoń zadzwonić dzwonił dzwonić kontaktowy",
     "telefone ligue ligar fone contato zap",
