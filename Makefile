@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy eval-tasks eval-training eval-private-training bench-private-training eval-explain \
+.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy eval-tasks eval-training eval-private-training bench-private-training eval-explain eval-privacy \
   soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches soak-erasure lock clean
 
 help: ## says what there is
