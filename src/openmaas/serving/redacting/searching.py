@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from openmaas.config import told_children
+from openmaas.config import told_children
 from openmaas.errors import InvalidRequest, Overloaded
 from openmaas.placement.local import PASSED_ON
 from openmaas.redaction.entity import Entity
@@ -23,7 +24,7 @@ INLINE = 8192  # characters of a request that the event loop searches: about as 
 CHILDREN = 2  # at one time
 WAITING = 64  # requests that wait for one
 SECONDS = 30.0  # for one answer
-KNOWN = 1024  # policies that are remembered
+KNOWN, MOST_WORDS = 1024, 1_000_000  # policies that are remembered, and words of their lists
 MEMORY = 2 << 30  # bytes of address space of a child, Python included
 _ANSWER = 64 << 20  # bytes
 _COMMAND = [
@@ -41,6 +42,10 @@ class Search:
         self.finder = find
 
     @property
+    def words(self) -> int:
+        return sum(map(len, self.policy.words.values()))
+
+    @property
     def slow(self) -> bool:
         """A tenant's own expressions may take a while, during which the event loop must go on."""
         return bool(self.policy.patterns)
@@ -51,6 +56,7 @@ class Searching:
 
     def __init__(self) -> None:
         self._seen: dict[int, Search] = {}  # by the identity of a policy, which a search holds
+        self._words = 0  # of the lists of all of them
         self._places = asyncio.Semaphore(CHILDREN)
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
@@ -65,8 +71,10 @@ class Searching:
         found = self._seen.get(id(policy))
         if found is None:
             found = Search(policy, await asyncio.to_thread(finder, policy))
-            if len(self._seen) >= KNOWN:
+            self._words += found.words
+            if len(self._seen) >= KNOWN or self._words > MOST_WORDS:
                 self._seen.clear()
+                self._words = found.words
             self._seen[id(policy)] = found
         return found
 
@@ -148,7 +156,7 @@ class _Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # what fails there may quote a text
-                env=environment,
+                env=environment | told_children(),
                 start_new_session=True,
             )
         )
