@@ -32,7 +32,7 @@ define need_postgres
 fi
 endef
 
-.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy eval-tasks eval-training eval-private-training bench-private-training eval-explain eval-privacy \
+.PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy bench-isolation eval-tasks eval-training eval-private-training bench-private-training eval-explain eval-privacy \
   soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches soak-erasure lock clean
 
 help: ## says what there is
@@ -80,6 +80,9 @@ bench-explain: .venv/.all ## gradients beside predictions, prompts without parts
 bench-privacy: .venv/.all ## what hiding personal data costs, in latency and in throughput
 	$(call need,wrk)
 	@for one in redaction; do $(BIN)/python benchmarks/$$one.py $(ARGS); done
+
+bench-isolation: .venv/.all ## what confinement costs a worker; whether first tokens tell what others asked
+	@for one in confinement prefix_timing; do $(BIN)/python benchmarks/$$one.py; done
 
 soak-promises: .venv/.all ## load, crashes, hangs and slow clients against what is promised; prints a table
 	@$(BIN)/python benchmarks/promises.py --kills 100 $(ARGS)
@@ -142,6 +145,7 @@ clean: ## removes the environment and all caches; models stay
 	@echo "Installing the base, about half a minute …"
 	@$(PIP) --require-hashes -r requirements.txt
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q src/openmaas # processes that are confined cannot keep it
 	@touch $@
 
 # torch has several builds of one version, so that the converters are pinned but not hashed.

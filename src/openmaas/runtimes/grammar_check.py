@@ -31,11 +31,13 @@ from openmaas.runtimes.vocabulary import Vocabulary
 IDLE_SECONDS = 60.0
 _MEMORY = 2 << 30  # bytes that compiling may take
 _WIDTH = 32  # of the small model
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
 def main(folder: str) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_DUMPABLE, 0)  # no core file of schemas
     vocabulary = Vocabulary(Path(folder) / "tokenizer.json")
     pipeline = _pipeline(vocabulary)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
