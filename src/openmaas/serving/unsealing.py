@@ -1,6 +1,6 @@
 """Models of tenants are sealed on disk: a worker gets its own as plain files in memory, for as long
 as it loads them. What an engine reads later it has mapped by then, and a file that is removed stays
-for whoever has it mapped."""
+for whoever has it mapped; engines that open files later keep them as long as they run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from openmaas.placement.base import Placement, Worker, WorkerSpec
 from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.deployments import Deployed
 from openmaas.registry.private import PrivateArtifacts
+
+READS_ON = frozenset({"openvino_genai"})
+"""Runtimes that open files later too: vocabularies for the compiler of schemas, a second engine."""
 
 
 class UnsealingPlacement:
@@ -42,15 +45,30 @@ class UnsealingPlacement:
             WorkerFailed: also where the artifact cannot be unsealed.
         """
         view = self._artifacts.view(spec.digest, spec.tenant)
+        loop = asyncio.get_running_loop()
         try:
             root = await asyncio.to_thread(view.__enter__)
         except OpenMaaSError as error:
             raise WorkerFailed(error.message) from error
+        plain = msgspec.structs.replace(spec, artifacts=str(root), tenant="")
+
+        def ended(words: str) -> None:
+            loop.run_in_executor(None, close)
+            on_exit(words)
+
+        def close() -> None:
+            view.__exit__(None, None, None)
+
+        if spec.runtime in READS_ON:
+            try:
+                return await self._placement.start(plain, on_start, on_frame, ended)
+            except BaseException:
+                loop.run_in_executor(None, close)
+                raise
         try:
-            plain = msgspec.structs.replace(spec, artifacts=str(root), tenant="")
             return await self._placement.start(plain, on_start, on_frame, on_exit)
         finally:
-            await asyncio.shield(asyncio.to_thread(view.__exit__, None, None, None))
+            await asyncio.shield(asyncio.to_thread(close))
 
 
 SEALED = "sealed:"  # before what a row has in place of a tenant's labels, which may be names
