@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import httpx
 import peers
 import report
 from conversations import conversation, long_system_prompt
@@ -198,13 +199,20 @@ def show(rates: report.Rounds, firsts: report.Rounds) -> None:
 
 
 def prefix(cache: Path, chosen: argparse.Namespace) -> None:
-    """A system prompt of about 400 tokens that all streams share: prefix cache on ÷ off."""
+    """A system prompt of about 400 tokens that all streams share: prefix cache on ÷ off, in
+    replicas that serve one tenant."""
     system = long_system_prompt()
     rates, firsts = report.Rounds(), report.Rounds()
     for number in range(chosen.rounds):
-        for case, options in (("on", {"prefix_cache": "true"}), ("off", {"prefix_cache": "false"})):
+        for case, cache_of in (("on", "dedicated"), ("off", "false")):
+            options = {"prefix_cache": cache_of}
             with openmaas(cache, [Model(MODEL, options=options)]) as served:
                 url = f"{served.url}/v1/chat/completions"
+                httpx.put(
+                    f"{served.url}/v1/tenants/default/privacy",
+                    json={"dedicated": True},
+                    headers={"Authorization": f"Bearer {served.key}"},
+                ).raise_for_status()
                 stream(url, [chat(0, 16, system)], served.key)  # warm: the prefix is there now
                 for count in STREAMS:
                     bodies = [chat(1000 * number + i, TOKENS, system) for i in range(count)]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import msgspec
 
 from openmaas.config import told_children
-from openmaas.config import told_children
 from openmaas.errors import InvalidRequest, Overloaded
 from openmaas.placement.local import PASSED_ON
 from openmaas.redaction.entity import Entity
