@@ -62,7 +62,7 @@ def test_an_idle_session_is_put_away_and_goes_on(house: ServerProcess, client: C
         session.forward_backward(X, Y)  # waits for a step: that must be kept too
         session.save("mid")
         house.wait_until(lambda: session.refresh()["state"] == "idle", 20)
-        assert not processes(house)
+        house.wait_until(lambda: not processes(house), 20)
         told = session.refresh()
         assert (told["step"], told["checkpoint"]) == (3, "auto")
         answer = session.optim_step()  # its number fits: nothing was lost
