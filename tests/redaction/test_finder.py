@@ -171,19 +171,15 @@ UNITS = (
 
 
 @pytest.mark.parametrize("detector", detectors.of(KINDS), ids=lambda one: type(one).__name__)
-def test_time_grows_with_the_length_and_no_faster(detector: detectors.Detector) -> None:
-    """Measured in the process's own time, and by a wide margin: a quadratic one takes 64 times as
-    long for 8 times as much."""
-
-    def took(text: str) -> float:
+def test_no_text_takes_more_than_its_length(detector: detectors.Detector) -> None:
+    """What tried every pair of 40,000 places would take ten seconds and more of the process's own
+    time for one text; what looks at each place takes some hundredths."""
+    for unit in UNITS:
+        text = Folded(unit * (40_000 // len(unit))).text
         began = time.process_time()
         for _ in detector.find(text):
             pass
-        return time.process_time() - began
-
-    for unit in UNITS:
-        short, long = (Folded(unit * (size // len(unit))).text for size in (4_000, 32_000))
-        assert took(long) < 30 * took(short) + 0.05, unit
+        assert time.process_time() - began < 5, unit
 
 
 def test_a_policy_that_looks_for_nothing_loads_nothing() -> None:
