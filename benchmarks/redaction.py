@@ -112,7 +112,7 @@ class _Run:
         url = f"{self._url}/v1/embeddings"
         wrk(url, file, connections=CONNECTIONS, seconds=1, key=self._key)
         load = wrk(url, file, connections=CONNECTIONS, seconds=seconds, key=self._key)
-        self._rounds.add(self._name, "embeddings", load.per_second * 16)
+        self._add("embeddings", load.per_second * 16)
 
     def streams(self, model: str) -> None:
         """All at once, each of ``TOKENS`` tokens."""
@@ -131,7 +131,12 @@ class _Run:
         )
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
-        self._rounds.add(self._name, model, json.loads(done.stdout)["per_second"])
+        self._add(model, json.loads(done.stdout)["per_second"])
+
+    def _add(self, case: str, per_second: float) -> None:
+        if not per_second:
+            raise RuntimeError(f"{self._name}: nothing came of {case}: is the machine busy?")
+        self._rounds.add(self._name, case, per_second)
 
     def _written(self, name: str, bodies: list[dict[str, Any]]) -> Path:
         file = self._folder / f"{name}.jsonl"
