@@ -6,8 +6,8 @@
 Additions of rank 8 to the upper layers of the catalog's ``minilm-l6-v2``, and a linear head on
 each token's state. Data: sentences with gaps (``prose.py``) that names and addresses of Faker fill
 (``names.py``), and sentences of BBC News whose people are known by their titles and first names
-(``news.py``). Names of one hash in five are held out. Faker keeps some of its names in sets, so two runs differ
-in a few of them. About ten minutes on two free cores.
+(``news.py``). Names of one hash in five are held out. Faker keeps some of its names in sets, so
+two runs differ in a few of them. About ten minutes on two free cores.
 """
 
 from __future__ import annotations
