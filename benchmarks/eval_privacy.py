@@ -171,8 +171,8 @@ def unseen(made: dict[str, list[Text]]) -> Table:
         "Recall of names with the lists as they are; with a random half of each list away; and"
         " then "
         "of those names alone of which no word is left in any list, so that only what stands"
-        " around "
-        "them, or their form, can tell. Chinese names are told by some 380 family names, which stay.",
+        " around them, or their form, can tell. Chinese names are told by some 370 family names,"
+        " which stay.",
         ["locale", "all lists", "half of them", "names of no list", "recall of these"],
         rows,
     )

@@ -27,7 +27,7 @@ class Gazetteer(NamedTuple):
 
 @cache
 def gazetteer() -> Gazetteer:
-    """Read once, when names are first looked for: about 33,000 words."""
+    """Read once, when names are first looked for: about 40,000 words."""
     return Gazetteer(*(_read(f"{name}.txt") for name in Gazetteer._fields))
 
 

@@ -42,7 +42,7 @@ _ENGLISH_DATE = re.compile(
     rf" {_DAY}(?:st|nd|rd|th)?,? {_YEAR}(?![\d/]|[-.,]\d)"
 )
 _CUE = Cues(
-    "born birth birthday birthdate dob d.o.b. d.o.b date_of_birth b.",
+    "born birth birthday birthdate dob d.o.b. d.o.b date_of_birth",
     "geboren geb geb. geburtsdatum geburtstag geburt",
     "né née naissance anniversaire",
     "nacido nacida nació nacimiento nací cumpleaños",
