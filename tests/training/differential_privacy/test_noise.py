@@ -22,9 +22,10 @@ def drawn(source: Source, step: int, count: int) -> NDArray[np.float32]:
     if source.key is not None:
         (found,) = noise.of_key(source.key, np.int32(step), [(count,)])
         return np.asarray(found)
-    found = source.normal(step, count)
-    assert found is not None
-    return found
+    words = source.words(step, count)
+    assert words is not None
+    (found,) = noise.of_words(jax.numpy.asarray(words), [(count,)])
+    return np.asarray(found)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -96,8 +97,23 @@ def test_pseudorandom_noise_is_known_from_the_seed(tmp_path: Path) -> None:
     assert not (drawn(first, 0, 50) == drawn(noise.source(wanted, 6, tmp_path), 0, 50)).any()
 
 
-def test_numbers_drawn_outside_go_to_their_weights() -> None:
-    flat = np.arange(10, dtype=np.float32)
-    one, two = noise.of_numbers(jax.numpy.asarray(flat), [(2, 3), (4,)])
-    assert one.tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert two.tolist() == [6, 7, 8, 9]
+def test_numbers_go_to_their_weights() -> None:
+    """Of an odd count too: the same numbers as flat, in the order of the weights."""
+    words = Cryptographic(KEY).words(0, 11)
+    assert words is not None
+    given = jax.numpy.asarray(words)
+    (flat,) = noise.of_words(given, [(11,)])
+    one, two, three = noise.of_words(given, [(2, 3), (4,), ()])
+    assert (one.shape, two.shape, three.shape) == ((2, 3), (4,), ())
+    assert [*one.ravel().tolist(), *two.tolist(), three.item()] == flat.tolist()
+
+
+def test_the_far_ends_are_there() -> None:
+    """Of the least words and of the largest come numbers: the farthest from the middle, and 0."""
+    ends = np.zeros(noise.words_of(2), np.uint32)
+    (found,) = noise.of_words(jax.numpy.asarray(ends), [(2,)])
+    assert 6.6 < float(found[0]) < 6.7  # √(−2 ln 2⁻³²) twice, and 0 twice; halved
+    ends[:] = 2**32 - 1
+    (found,) = noise.of_words(jax.numpy.asarray(ends), [(2,)])
+    assert np.isfinite(np.asarray(found)).all()
+    assert np.abs(np.asarray(found)).max() < 1e-3

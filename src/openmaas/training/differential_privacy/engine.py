@@ -86,7 +86,7 @@ class PrivateEngine(JaxEngine):
         """Of one block, so that their noise fits."""
         if self._source.key is not None:
             return self.room
-        return max(1, NOISE_BYTES // (4 * self._weights))
+        return max(1, NOISE_BYTES // (4 * noise.words_of(self._weights)))
 
     @property
     def finite(self) -> bool:
@@ -138,7 +138,7 @@ class PrivateEngine(JaxEngine):
             shape((self.room, self.microbatch), np.float32),
             shape((self.room,), np.bool_),
             *integers,
-            None if self._source.key is not None else shape(self._noise_shape, np.float32),
+            None if self._source.key is not None else shape(self._noise_shape, np.uint32),
         )
         run = jax.jit(self._program, donate_argnums=(0, 1))
         lowered = run.lower(self._state, self._sums, block, np.int32(0), np.int32(1))
@@ -173,7 +173,7 @@ class PrivateEngine(JaxEngine):
             assert self._source.key is not None
             normal = noise.of_key(self._source.key, step, shapes)
         else:
-            normal = noise.of_numbers(drawn, shapes)
+            normal = noise.of_words(drawn, shapes)
         penalties = self._penalties.gradients(trainable)
         deviation = self._step.noise_multiplier * self._step.norm
         gradients = [
@@ -204,7 +204,7 @@ class PrivateEngine(JaxEngine):
 
     @property
     def _noise_shape(self) -> tuple[int, int]:
-        return min(self.most_steps, self.room), self._weights
+        return min(self.most_steps, self.room), noise.words_of(self._weights)
 
     def _place_of(self, block: Block) -> Array:
         """Of each microbatch, where the noise of its step lies."""
@@ -213,10 +213,10 @@ class PrivateEngine(JaxEngine):
     def _drawn(self, block: Block) -> Any:
         if self._source.key is not None:
             return None
-        found = np.zeros(self._noise_shape, np.float32)
+        found = np.zeros(self._noise_shape, np.uint32)
         for at in np.flatnonzero(block.last[: block.used]):
             step = int(block.step[at])
-            found[step - int(block.step[0])] = self._source.normal(step, self._weights)
+            found[step - int(block.step[0])] = self._source.words(step, self._weights)
         return jnp.asarray(found)
 
 

@@ -5,14 +5,15 @@ is the very same one, and costs nothing more.
 
 ``pseudorandom`` is JAX's Threefry (Salmon et al. 2011) keyed by the job's seed: who knows the seed
 can take the noise away. ``cryptographic`` is AES-256 in counter mode under a key of the system's
-random source, turned into normal numbers by Box and Muller (1958) in double precision; four of
-them are added and halved, so that the gaps between floating-point numbers tell no noise from
-another (Mironov 2012, https://doi.org/10.1145/2382196.2382264; Holohan and Braghin 2021,
-https://arxiv.org/abs/2107.10138).
+random source, turned into normal numbers by Box and Muller (1958); four of them are added and
+halved, so that each number can come of many, and the gaps between floating-point numbers tell
+little of which it was (Mironov 2012, https://doi.org/10.1145/2382196.2382264; Holohan and Braghin
+2021, https://arxiv.org/abs/2107.10138).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Protocol
@@ -39,9 +40,9 @@ class Source(Protocol):
         """Numbers of the rows that a step takes, each with the probability ``rate``, rounded down
         to what 32 bits tell."""
 
-    def normal(self, step: int, count: int) -> NDArray[np.float32] | None:
-        """Normal numbers of mean 0 and deviation 1; None: the step draws them itself, from
-        ``key``."""
+    def words(self, step: int, count: int) -> NDArray[np.uint32] | None:
+        """What ``of_words`` makes so many normal numbers of; None: the step draws them itself,
+        from ``key``."""
 
     @property
     def key(self) -> jax.Array | None: ...
@@ -63,7 +64,7 @@ class Pseudorandom:
     def sample(self, step: int, rows: int, rate: float) -> NDArray[np.int64]:
         return _taken(np.asarray(self._bits(self._sampling, step, rows)), rate)
 
-    def normal(self, step: int, count: int) -> NDArray[np.float32] | None:
+    def words(self, step: int, count: int) -> NDArray[np.uint32] | None:
         return None
 
 
@@ -81,19 +82,8 @@ class Cryptographic:
     def sample(self, step: int, rows: int, rate: float) -> NDArray[np.int64]:
         return _taken(np.frombuffer(self._stream(_ROWS, step, 4 * rows), "<u4"), rate)
 
-    def normal(self, step: int, count: int) -> NDArray[np.float32] | None:
-        half = -(-count // 2)
-        bits = np.frombuffer(self._stream(_NORMAL, step, 16 * half * ADDED), "<u8")
-        # 53 bits each: in (0, 1] what the logarithm is taken of, in [0, 1) what the angle is.
-        uniform = (bits >> np.uint64(11)).astype(np.float64)
-        uniform *= 2.0**-53
-        size, angle = uniform[: half * ADDED], uniform[half * ADDED :]
-        size = np.sqrt(-2.0 * np.log(1.0 - size))
-        angle *= 2.0 * np.pi
-        both = np.concatenate([size * np.cos(angle), size * np.sin(angle)])
-        found = both.reshape(ADDED, 2 * half).sum(0)
-        found /= np.sqrt(ADDED)
-        return np.asarray(found[:count], np.float32)
+    def words(self, step: int, count: int) -> NDArray[np.uint32] | None:
+        return np.frombuffer(self._stream(_NORMAL, step, 4 * words_of(count)), "<u4")
 
     def _stream(self, use: int, step: int, size: int) -> bytes:
         """Bytes that no other use or step has: the counter's upper half names them."""
@@ -127,10 +117,22 @@ def of_key(key: jax.Array, step: jax.Array, shapes: list[tuple[int, ...]]) -> li
     return [jax.random.normal(one, shape) for one, shape in zip(keys, shapes, strict=True)]
 
 
-def of_numbers(numbers: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
-    """The same from numbers that were drawn before: flat, in order."""
-    sizes = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1].tolist()
-    parts = jnp.split(numbers, sizes)
+def words_of(count: int) -> int:
+    """How many words so many normal numbers are made of: two of two, and of these so many each."""
+    return 2 * ADDED * -(-count // 2)
+
+
+def of_words(words: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
+    """The same from words that were drawn before, as ``Source.words`` gives them."""
+    sizes = [math.prod(shape) for shape in shapes]
+    unit = words.astype(jnp.float32)
+    unit, turn = jnp.split(unit, 2)
+    # In (0, 1], of 32 bits: what is small, which the far ends come of, is told apart the best.
+    size = jnp.sqrt(-2 * jnp.log((unit + 1) * 2.0**-32))
+    angle = turn * (2 * math.pi * 2.0**-32)
+    both = jnp.concatenate([size * jnp.cos(angle), size * jnp.sin(angle)])
+    found = both.reshape(ADDED, -1).sum(0) / math.sqrt(ADDED)
+    parts = jnp.split(found[: sum(sizes)], np.cumsum(sizes)[:-1].tolist())
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 

@@ -72,7 +72,7 @@ class PrivateSession:
             TrainingFailed: weights or gradients are no numbers.
         """
         batch = call.batch
-        if batch != frames.Batch():
+        if not batch.empty:
             raise InvalidRequest(
                 "a private session learns from its data set alone, of which the server draws the "
                 "rows: leave inputs, targets, weights and rows out",
@@ -85,7 +85,7 @@ class PrivateSession:
         assert call.draw is not None
         state = self._network.state
         sums = self._sums(state, call.draw)
-        drawn = self._source.normal(call.draw, self._count)
+        drawn = self._source.words(call.draw, self._count)
         fine, rows, gradients, *squares = self._add(state, sums, np.int32(call.draw), drawn)
         if not fine:
             raise TrainingFailed(
@@ -139,7 +139,7 @@ class PrivateSession:
             assert self._source.key is not None
             normal = noise.of_key(self._source.key, draw, self._shapes)
         else:
-            normal = noise.of_numbers(drawn, self._shapes)
+            normal = noise.of_words(drawn, self._shapes)
         deviation = self.mechanism.noise_multiplier * self._norm
         penalties = self._penalties.gradients(state.trainable)
         gradients = [
