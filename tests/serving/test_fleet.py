@@ -124,7 +124,7 @@ class House:
         self.fleet = Fleet(
             self.store.records,
             self.store.deployments,
-            SimpleNamespace(root=data),  # type: ignore[arg-type]  nothing is read there
+            SimpleNamespace(root=data, private=self.store.artifacts.private),  # type: ignore[arg-type]
             self.place,  # type: ignore[arg-type]
             Residency(budget * MIB),
             Limits(drain_seconds=1, request_seconds=30, load_seconds=2),
