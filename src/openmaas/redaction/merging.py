@@ -13,8 +13,8 @@ _LEAST = 3  # letters and digits that a rest must have to be worth hiding
 
 def merged(text: str, entities: Iterable[Entity]) -> list[Entity]:
     """Sorted and free of overlaps: what has right check digits beats what has a form, which beats
-    names and addresses; of equals the longer holds, then the former. Of a name or address that
-    loses, what sticks out of the winners holds all the same."""
+    names and addresses; of equals the longer holds, then the former. Of what loses, the stretches
+    that stick out of the winners hold all the same: an address that meets a number is still one."""
     kept: list[Entity] = []
     together: list[Entity] = []  # a chain of overlaps
     end = -1
@@ -42,7 +42,7 @@ def _winners(text: str, entities: list[Entity]) -> list[Entity]:
         rests = _outside(one, kept, starts)
         if rests == [(one.start, one.end)]:
             keep(one)
-        elif one.kind in _PROSE:
+        else:
             for start, end in rests:
                 trimmed = _trimmed(text, Entity(start, end, one.kind, one.score))
                 if trimmed is not None:
