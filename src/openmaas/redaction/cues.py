@@ -10,6 +10,26 @@ _ARABIC, _JOINED = "\u0600", "\u0e00"  # from here on: Arabic letters; scripts w
 _PREFIXES = "ولبفك"  # Arabic words of one letter, written with what follows
 
 
+class Near:
+    """A stretch of a text, and its words."""
+
+    def __init__(self, text: str, start: int, end: int) -> None:
+        self.start = max(0, start)
+        self.text = text[self.start : end].lower()
+        self.words: dict[str, int] = {}  # and the place of the last of each
+        for found in _WORD.finditer(self.text):
+            word = found[0]
+            self.words[word] = found.start()
+            if word[0] >= _ARABIC:
+                # And, to, by …: one letter; to the: two, in the place of the article's.
+                if word[0] in _PREFIXES:
+                    self.words[word[1:]] = found.start()
+                if word.startswith("لل"):
+                    self.words[f"ال{word[2:]}"] = found.start()
+            elif not word.isalpha():
+                self.words.update(dict.fromkeys(_PARTS.split(word), found.start()))
+
+
 class Cues:
     """Words in any case: whole ones in scripts that put spaces between words.
 
@@ -24,35 +44,21 @@ class Cues:
         phrases = {one.replace("_", " ") for one in every if "_" in one}
         self._phrases = tuple(phrases | {one for one in every if one[0] >= _JOINED})
 
-    def last(self, text: str, start: int, end: int) -> int:
-        """Where the last of them between ``start`` and ``end`` is; -1: there is none."""
-        start = max(0, start)
-        window = text[start:end].lower()
-        place = -1
-        for found in _WORD.finditer(window):
-            if self._has(found[0]):
-                place = found.start()
-        for phrase in self._phrases:
-            place = max(place, window.rfind(phrase))
-        return place if place < 0 else start + place
+    def are(self, near: Near) -> bool:
+        """Whether any of them is there."""
+        return not self._words.isdisjoint(near.words) or any(
+            phrase in near.text for phrase in self._phrases
+        )
+
+    def last(self, near: Near) -> int:
+        """Where the last of them is; -1: there is none."""
+        words = (near.words[word] for word in self._words.intersection(near.words))
+        phrases = (near.text.rfind(phrase) for phrase in self._phrases)
+        return max(max(words, default=-1), max(phrases, default=-1))
 
     def within(self, text: str, start: int, end: int) -> bool:
-        return self.last(text, start, end) >= 0
-
-    def before(self, text: str, at: int, reach: int = 40) -> bool:
-        """Whether the ``reach`` characters before ``at`` have any."""
-        return self.last(text, at - reach, at) >= 0
-
-    def _has(self, word: str) -> bool:
-        known = self._words
-        if word in known:
-            return True
-        if word[0] >= _ARABIC:
-            # And, to, by …: one letter; to the: two, in the place of the article's.
-            return (word[0] in _PREFIXES and word[1:] in known) or (
-                word.startswith("لل") and f"ال{word[2:]}" in known
-            )
-        return not word.isalpha() and any(part in known for part in _PARTS.split(word))
+        """Whether any of them is between ``start`` and ``end``."""
+        return self.are(Near(text, start, end))
 
 
 _DIGITS = re.compile(r"\d+")

@@ -127,8 +127,11 @@ _STATE = (
     r"|P[ARW]|RI|S[CD]|T[NX]|UT|V[AIT]|W[AIVY]|NSW|VIC|QLD|TAS|ACT|ON|BC|QC)"
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_SHORT = re.compile(r"(?<!\w)(?:[Cc]/|[CRcr]\.) ?\w")
-_LOWER = frozenset(_WORD.findall(_TYPES.replace("\\", "")))
+_SHORT = re.compile(
+    rf"(?<!\w)(?:[Cc]/|[CRcr]\."
+    rf"|(?:[Aa]l|[Uu]l|[Pp]l|[Oo]s|[Aa]v|[Bb]d)\.?) ?(?:{_SMALL} )?{CAPITAL}"
+)
+_LOWER = frozenset(one for one in _WORD.findall(_TYPES.replace("\\", "")) if len(one) > 2)
 _CAPITALISED = _LOWER.union(
     _WORD.findall(f"{_SURE} {_ENGLISH}".lower().replace("\\", "")),
     "straße strasse broadway box postfach postbus postale apartado pocztowa am an auf im zum zur"

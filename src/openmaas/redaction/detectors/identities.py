@@ -43,7 +43,7 @@ from stdnum.tr import tckimlik
 from stdnum.us import itin, ssn
 from stdnum.za import idnr as south_african
 
-from openmaas.redaction.cues import Cues, has_digit
+from openmaas.redaction.cues import Cues, Near, has_digit
 from openmaas.redaction.entity import CHECKED, SHAPED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -226,7 +226,9 @@ _NUMBER = re.compile(
     r"(?<![\w#$€£¥.-])(?<!\d[,:/])\d(?:[ ./-]?\d){7,19}(?![\w%€£¥$]|[.,:/-]\d|-\w)", re.ASCII
 )
 _WITH_LETTERS = re.compile(
-    rf"(?<![\w#.-])(?:{'|'.join(form.pattern.pattern for form in _MIXED)})(?!\w)", re.ASCII
+    rf"(?<![\w#.-])(?=[A-Z ]{{0,8}}\d)"
+    rf"(?:{'|'.join(form.pattern.pattern for form in _MIXED)})(?!\w)",
+    re.ASCII,
 )
 _ANY_NUMBER, _ANY_MIXED = (
     re.compile("|".join(form.pattern.pattern for form in forms), re.ASCII)
@@ -256,10 +258,11 @@ def _first(
         part = raw[begin:end]
         if not either.fullmatch(part):
             continue
+        near = Near(text, start + begin - _REACH, start + begin)
         for form in forms:
             if (
                 form.pattern.fullmatch(part)
-                and (form.cue is None or form.cue.before(text, start + begin, _REACH))
+                and (form.cue is None or form.cue.are(near))
                 and form.check(part)
             ):
                 yield Entity(start + begin, start + end, "national_id", form.score)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import phonenumbers
 from stdnum import isbn
 
-from openmaas.redaction.cues import Cues, has_digit
+from openmaas.redaction.cues import Cues, Near, has_digit
 from openmaas.redaction.entity import SHAPED, Entity
 from openmaas.redaction.policy import Kind
 
@@ -83,8 +83,8 @@ class Phones:
                 raw, start = raw[1:], start + 1
             if _DATE.fullmatch(raw) or (raw.startswith("97") and isbn.is_valid(raw)):
                 continue
-            cue = _CUE.last(text, start - _REACH, start)
-            other_cue = _OTHER.last(text, start - _REACH, start)
+            near = Near(text, start - _REACH, start)
+            cue, other_cue = _CUE.last(near), _OTHER.last(near)
             told, other = cue > other_cue, other_cue > cue
             for begin, end in _stretches(raw):
                 if _is_phone(raw[begin:end], told, other):
