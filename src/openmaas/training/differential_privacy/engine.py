@@ -24,7 +24,7 @@ from openmaas.training.loop_jax import JaxEngine
 from openmaas.training.rows import Array, Rows
 
 GRADIENT_BYTES = 64 << 20  # of the rows' gradients of one microbatch
-NOISE_BYTES = 64 << 20  # that are drawn at a time
+NOISE_BYTES = 16 << 20  # that are drawn at a time
 SHARE = 4  # microbatches of a step, about: so many that few rows only fill up
 LEAST = 8  # rows of a microbatch
 
@@ -86,7 +86,9 @@ class PrivateEngine(JaxEngine):
         """Of one block, so that their noise fits."""
         if self._source.key is not None:
             return self.room
-        return max(1, NOISE_BYTES // (4 * noise.words_of(self._weights)))
+        fitting = NOISE_BYTES // (4 * noise.words_of(self._weights))
+        usual = self.room // -(-self._step.batch // self.microbatch)
+        return max(1, min(fitting, usual))
 
     @property
     def finite(self) -> bool:
@@ -155,11 +157,16 @@ class PrivateEngine(JaxEngine):
             found = self._clipping.sum(state[0], fixed, rows, mask[at])
             sums = [a + b for a, b in zip(sums, found.gradients, strict=True)]
 
-            def end_step(carry: Any) -> Any:
-                normal = None if drawn is None else drawn[places[at]]
-                return self._descend(carry[0], carry[1], steps[at], normal)
-
-            return lax.cond(last[at], end_step, lambda carry: carry, (state, sums))
+            # Taken out here: what a branch reaches for by itself is copied for it, as a whole.
+            words = None if drawn is None else drawn[places[at]]
+            return lax.cond(
+                last[at],
+                lambda state, sums, words: self._descend(state, sums, steps[at], words),
+                lambda state, sums, words: (state, sums),
+                state,
+                sums,
+                words,
+            )
 
         state, sums = lax.fori_loop(first, end, microbatch, (state, sums))
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(one)) for one in state[0]]))
@@ -204,7 +211,7 @@ class PrivateEngine(JaxEngine):
 
     @property
     def _noise_shape(self) -> tuple[int, int]:
-        return min(self.most_steps, self.room), noise.words_of(self._weights)
+        return self.most_steps, noise.words_of(self._weights)
 
     def _place_of(self, block: Block) -> Array:
         """Of each microbatch, where the noise of its step lies."""
@@ -213,7 +220,7 @@ class PrivateEngine(JaxEngine):
     def _drawn(self, block: Block) -> Any:
         if self._source.key is not None:
             return None
-        found = np.zeros(self._noise_shape, np.uint32)
+        found = np.empty(self._noise_shape, np.uint32)
         for at in np.flatnonzero(block.last[: block.used]):
             step = int(block.step[at])
             found[step - int(block.step[0])] = self._source.words(step, self._weights)
