@@ -243,7 +243,8 @@ def costs() -> Table:
         "milliseconds of one thread, median and 99th percentile. *Hide*: find and put"
         " placeholders. "
         "*Restore*: put back in an answer that is there whole. *Stream*: the same answer in pieces "
-        "of four characters, what the model made up looked for too; all pieces together. Each after one text of its kind, as "
+        "of four characters, what the model made up looked for too; all pieces together. "
+        "Each after one text of its kind, as "
         "what is known of countries is read when they first occur.",
         ["text", "hide", "restore", "stream"],
         rows,
