@@ -103,7 +103,7 @@ def test_people_in_the_news_are_found(starter: OpenVinoTagger) -> None:
     there = sum(map(len, wanted))
     found = sum(len(mine & those) for mine, those in zip(wanted, people, strict=True))
     assert found / there >= 0.8
-    assert found / sum(map(len, people)) >= 0.8
+    assert found / sum(map(len, people)) >= 0.75
 
 
 CLEAR = {
