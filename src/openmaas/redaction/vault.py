@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from openmaas.errors import PayloadTooLarge
 from openmaas.redaction.entity import Entity
 from openmaas.redaction.placeholders import LITERAL, Placeholder, Reader, label, spellings
+from openmaas.redaction.policy import KINDS
 
 MOST_ENTRIES, MOST_BYTES = 20_000, 4 << 20
+_LABELS = frozenset(label(kind) for kind in (*KINDS, LITERAL))
 _NUMERIC = frozenset({"phone", "credit_card", "iban", "national_id", "mac_address"})
 _SIGNS = re.compile(r"[\s().\-/:]+")
 
@@ -37,6 +39,7 @@ class Vault:
         self._spelled: set[str] = set()  # of placeholders that stand for something
         self._taken: set[str] = set()  # that texts have without meaning any of ours
         self._counts: Counter[str] = Counter()
+        self._own: frozenset[str] = frozenset()  # labels of the tenant's own
         self._reader = Reader(frozenset())
 
     def __len__(self) -> int:
@@ -44,7 +47,7 @@ class Vault:
 
     @property
     def reader(self) -> Reader:
-        """Of the placeholders that stand for something now."""
+        """Of all placeholders that may stand for something; of none, where nothing is hidden."""
         return self._reader
 
     def thing(self, placeholder: Placeholder) -> str | None:
@@ -116,8 +119,10 @@ class Vault:
         return str(placeholder)
 
     def _new(self, name: str) -> Placeholder:
-        if not self._counts[name]:
-            self._reader = Reader(frozenset(self._counts) | {name})
+        if not self._things or name not in _LABELS | self._own:
+            self._own |= {name} - _LABELS
+            # Of all kinds at once: one expression for nearly all vaults, made once.
+            self._reader = Reader(_LABELS | self._own)
         while True:
             self._counts[name] += 1
             made = Placeholder(name, self._counts[name])
