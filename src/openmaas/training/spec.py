@@ -99,7 +99,7 @@ class Privacy(_Form, kw_only=True):
     # pseudorandom: from the seed, which is no secret; for runs that are to be repeated
     noise: Literal["cryptographic", "pseudorandom"] = "cryptographic"
     # of the noise's deviation to max_grad_norm; None: the least that keeps to ε
-    noise_multiplier: Annotated[float, Meta(gt=0, le=10_000)] | None = None
+    noise_multiplier: Annotated[float, Meta(ge=0.4, le=10_000)] | None = None
 
 
 class Budget(_Form):

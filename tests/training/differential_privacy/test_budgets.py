@@ -253,5 +253,5 @@ def test_what_is_asked_for_is_bounded(told: dict[str, object]) -> None:
     assert 0 < found.epsilon <= 1000
     assert 0 < found.delta <= 0.01
     assert 0 < found.max_grad_norm <= 1e6
-    assert found.noise_multiplier is None or 0 < found.noise_multiplier <= 1e4
+    assert found.noise_multiplier is None or 0.4 <= found.noise_multiplier <= 1e4
     assert found.noise in ("cryptographic", "pseudorandom")

@@ -93,7 +93,7 @@ def test_steps_that_stop_early_spend_less(client: Client, dataset: Any) -> None:
     [
         ([layer("BatchNormalization")], {}, "LayerNormalization or GroupNormalization"),
         ([], {"privacy": {"epsilon": 3, "delta": 0.009}}, "below 1 / rows"),
-        ([], {"privacy": PRIVACY | {"noise_multiplier": 0.3}}, "which is more than 3"),
+        ([], {"privacy": PRIVACY | {"noise_multiplier": 0.5}}, "which is more than 3"),
     ],
 )
 def test_what_cannot_be_private_is_refused(
@@ -150,13 +150,13 @@ def test_a_private_session_spends_by_the_step(client: Client, dataset: Any) -> N
             assert session.forward_backward().loss is None
         session.optim_step()
         after = session.weights()
-        assert all((before[name] != after[name]).any() for name in before)
+        assert all(np.any(np.not_equal(before[name], after[name])) for name in before)
         assert session.forward(x, y).loss > 0  # one's own rows
         with pytest.raises(ApiError, match="it has made its 4 steps") as refused:
             session.forward_backward()
         assert refused.value.status == 409
         published = session.publish()
-        card = client.training.versions("learnt")[published.version - 1]["card"]["privacy"]
+        card = client.training.versions("learnt")[published["version"] - 1]["card"]["privacy"]
         assert (card["steps"], card["planned_steps"]) == (4, 4)
         assert promised(card) <= 3.0
     (spend,) = client.datasets.budget(dataset.id)["spends"]
@@ -195,7 +195,7 @@ def test_a_job_that_is_killed_or_cancelled_spends_what_it_began(
     that were made twice count once, as they were the same."""
     job = submit(
         client, dataset, "cancelled", privacy=PRIVACY,
-        network={"config": dense(256, 256, 10)}, fit={"batch_size": 256, "epochs": 100_000},
+        network={"config": dense(256, 256, 10)}, fit={"batch_size": 256, "epochs": 2000},
     )  # fmt: skip
 
     def epochs() -> int:

@@ -12,13 +12,15 @@ import math
 from typing import Any
 
 import dp_accounting
-from dp_accounting.mechanism_calibration import NoBracketIntervalFoundError
+from dp_accounting.mechanism_calibration import ExplicitBracketInterval
 from dp_accounting.pld import PLDAccountant
 from msgspec import Struct
 
 from openmaas.errors import InvalidRequest
 
+LEAST_NOISE = 0.4  # of a multiplier; to account for less takes long, and it hides little
 MOST_NOISE = 10_000.0  # of a multiplier; beyond it nothing is learnt
+FACTOR = 1.4  # between two amounts of noise that are tried
 DIGITS = 1e4  # a multiplier is rounded up to four decimals
 
 
@@ -39,7 +41,7 @@ def epsilon(mechanism: Mechanism, steps: int, delta: float) -> float:
 
 
 def noise_multiplier(epsilon_: float, delta: float, rate: float, steps: int) -> float:
-    """The least noise with which so many steps keep to (ε, δ).
+    """The least noise from ``LEAST_NOISE`` on with which so many steps keep to (ε, δ).
 
     Raises:
         InvalidRequest: none does.
@@ -48,10 +50,22 @@ def noise_multiplier(epsilon_: float, delta: float, rate: float, steps: int) -> 
     def made(noise: float) -> Any:
         return _event(Mechanism(rate, noise), steps)
 
-    try:
-        found = dp_accounting.calibrate_dp_mechanism(PLDAccountant, made, epsilon_, delta)
-    except (ValueError, ArithmeticError, NoBracketIntervalFoundError):
-        found = math.inf
+    def holds(noise: float) -> bool:
+        return epsilon(Mechanism(rate, noise), steps, delta) <= epsilon_
+
+    most = max(0.5, rate * math.sqrt(steps * math.log(1 / delta)) / epsilon_)
+    while most <= MOST_NOISE and not holds(most):
+        most *= FACTOR
+    found = math.inf
+    if most <= MOST_NOISE:
+        while most > LEAST_NOISE and holds(most / FACTOR):
+            most = max(LEAST_NOISE, most / FACTOR)
+        if most == LEAST_NOISE:
+            return most
+        between = ExplicitBracketInterval(most / FACTOR, most)
+        found = dp_accounting.calibrate_dp_mechanism(
+            PLDAccountant, made, epsilon_, delta, between, tol=1 / DIGITS
+        )
     rounded = math.ceil(found * DIGITS) / DIGITS if found <= MOST_NOISE else math.inf
     if rounded > MOST_NOISE:
         raise InvalidRequest(
