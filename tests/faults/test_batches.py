@@ -46,9 +46,12 @@ def asked(count: int = LINES) -> list[Object]:
 def answers(data: Path, id: str, url: str | None = None) -> int:
     """How many are on disk."""
     name = f"batches/{id}.jsonl"
-    with opened(data, url) as store, contextlib.suppress(FileNotFoundError):
-        with open_sealed(data / name, store.keyring, name, growing=True) as file:
-            return file.read().count(b"\n")
+    with (
+        opened(data, url) as store,
+        contextlib.suppress(FileNotFoundError),
+        open_sealed(data / name, store.keyring, name, growing=True) as file,
+    ):
+        return file.read().count(b"\n")
     return 0
 
 
@@ -104,7 +107,7 @@ def test_the_gateway_is_killed_while_lines_are_asked(data: Path, database_url: s
             # the last part is left for the server that is not killed
             part = LINES // (KILLS + 1)
             at = rng.randrange(number * part, (number + 1) * part)
-            server.wait_until(lambda at=at: answers(data, id, database_url) >= at, 60)
+            server.wait_until(lambda at=at, id=id: answers(data, id, database_url) >= at, 60)
             server.process.kill()
             server.process.wait()
         if number == KILLS - 1:
