@@ -344,6 +344,7 @@ def serve(settings: Settings, store: Store, listening: Callable[[str], None]) ->
     gc.set_threshold(20_000, 20, 50)  # a request makes some hundred objects, and no cycles
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Graceful(config).serve(sockets=[bound]))
+    store.memory.leave()
 
 
 class _Graceful(uvicorn.Server):

@@ -47,9 +47,14 @@ def test_a_view_is_this_users_alone_and_gone_afterwards(tmp_path: Path) -> None:
     memory.sweep("jobs")
     assert left.is_dir()
     assert not memory.path("samples").exists()
+    memory.leave()
+    assert left.is_dir()
+    (left / "x").touch()
     memory.sweep()
     assert not list(memory.folder.iterdir())
-    memory.folder.rmdir()
+    memory.make("samples")
+    memory.leave()
+    assert not memory.folder.exists()
 
 
 def test_a_disk_is_no_memory(tmp_path: Path) -> None:

@@ -116,6 +116,12 @@ class Memory:
             if path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
 
+    def leave(self) -> None:
+        """Removes folders in which nothing is."""
+        for folder in [*(self.folder.iterdir() if self.folder.is_dir() else ()), self.folder]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
     def _prepare(self) -> None:
         """
         Raises:
