@@ -223,7 +223,9 @@ class PrivateEngine(JaxEngine):
         found = np.empty(self._noise_shape, np.uint32)
         for at in np.flatnonzero(block.last[: block.used]):
             step = int(block.step[at])
-            found[step - int(block.step[0])] = self._source.words(step, self._weights)
+            words = self._source.words(step, self._weights)
+            assert words is not None
+            found[step - int(block.step[0])] = words
         return jnp.asarray(found)
 
 
