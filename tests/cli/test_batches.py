@@ -27,7 +27,7 @@ def house(digits_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     data = tmp_path_factory.mktemp("batches") / "data"
     shutil.copytree(digits_only, data)
     deploy_echo(data)
-    deploy_echo(data, "slow", tokens_per_second=10)
+    deploy_echo(data, "slow", tokens_per_second=1)
     with serving(data) as server:
         yield server
 
