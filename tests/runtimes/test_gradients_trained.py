@@ -56,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, script, folder],
         env=os.environ | {"PYTHONPATH": str(root)},
         check=True,
-        timeout=120,
+        timeout=600,
     )
     return folder
 
