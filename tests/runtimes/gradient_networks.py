@@ -50,6 +50,7 @@ def recipe(kind: Any, parameters: Any, **own: Any) -> Any:
     made.asked = Given(
         parameters=parameters,
         fit=Given(seed=0),
+        private=False,
         data=Given(description=Given(kind="table")),
     )
     made.labels = LABELS
