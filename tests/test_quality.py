@@ -62,7 +62,13 @@ def test_sections_of_a_page_are_renewed() -> None:
         (
             "quality.md",
             "make eval-tasks",
-            ["Sentiment, three classes", "Topics, five classes", "Summaries", "Translation"],
+            [
+                "Sentiment, three classes",
+                "Topics, five classes",
+                "Summaries",
+                "Translation",
+                "Entities",
+            ],
         ),
         (
             "training-quality.md",
@@ -74,6 +80,11 @@ def test_sections_of_a_page_are_renewed() -> None:
                 "Translation from German to English",
                 "Summaries of one line",
             ],
+        ),
+        (
+            "private-training-quality.md",
+            "make eval-private-training",
+            ["Accuracy", "Whether a row was there"],
         ),
     ],
 )
