@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from openmaas import disk
 from openmaas.errors import ArtifactRefused, Conflict, SourceUnavailable, StorageFull
-from openmaas.registry import artifacts, fetch_https, fetch_pypi
+from openmaas.registry import fetch_https, fetch_pypi
 from openmaas.registry.fetching import Wanted, silent
 from openmaas.registry.sources import digest_of_folder, fetched
 
@@ -87,7 +88,7 @@ def test_a_full_disk_is_said_before_anything_is_written(
 ) -> None:
     path = tmp_path / "m"
     path.write_bytes(b"x" * 1000)
-    monkeypatch.setattr(artifacts, "SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(disk, "SPARE_BYTES", 1 << 60)
     with pytest.raises(StorageFull, match="needed"):
         get(f"file:{path}", tmp_path / "d")
 

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database, page
+from openmaas.disk import disk_errors, need_space, sync_folder
 from openmaas.encryption.keyring import Key, Keyring
 from openmaas.encryption.sealed import SealedWriter, open_sealed
 from openmaas.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, QuotaExhausted
-from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.schema import batches
 from openmaas.schema import files as table
 from openmaas.storage import check_stored

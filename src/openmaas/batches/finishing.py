@@ -14,8 +14,8 @@ from openmaas.batches.files import RECORD, File, Files, sealed_name
 from openmaas.batches.lines import LineError, Opens, Output, line_id, raw_lines, read_one
 from openmaas.batches.records import Batch, Tokens
 from openmaas.batches.results import Results
+from openmaas.disk import disk_errors, sync_folder
 from openmaas.encryption.sealed import SealedWriter
-from openmaas.registry.artifacts import disk_errors, sync_folder
 
 EXPIRED = LineError("batch_expired", "the batch's time was over before this line was answered")
 

@@ -15,10 +15,10 @@ import msgspec
 from openmaas.batches.files import LINES
 from openmaas.batches.lines import number_of, rested
 from openmaas.batches.records import Tokens
+from openmaas.disk import disk_errors, sync_folder
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.sealed import SealedWriter, open_sealed
 from openmaas.errors import Erased, StorageFull
-from openmaas.registry.artifacts import disk_errors, sync_folder
 
 log = logging.getLogger(__name__)
 

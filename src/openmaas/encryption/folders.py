@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from openmaas.disk import sync_folder
 from openmaas.encryption.keyring import Key, Keyring
 from openmaas.encryption.memory import Memory
 from openmaas.encryption.sealed import open_sealed, pieces, seal_file
@@ -23,11 +24,7 @@ def seal_folder(source: Path, target: Path, key: Key, name: str) -> None:
     for path in sorted(source.iterdir()):
         with open(path, "rb") as file:
             seal_file(file, target / path.name, key, f"{name}/{path.name}")
-    opened = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    sync_folder(target)
 
 
 def unseal_folder(source: Path, keyring: Keyring, name: str, target: Path, memory: Memory) -> None:

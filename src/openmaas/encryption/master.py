@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from openmaas.config import Settings
+from openmaas.disk import sync_folder
 from openmaas.errors import ConfigurationError, WrongMaster
 
 PREFIX = "master:"
@@ -254,11 +255,7 @@ class MasterFile:
                 os.link(scratch, self.path)  # fails where there is one
             else:
                 scratch.rename(self.path)
-            opened = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(opened)
-            finally:
-                os.close(opened)
+            sync_folder(self.path.parent)
         except FileExistsError:
             raise
         except OSError as error:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from openmaas.disk import sync_folder
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.memory import Memory
 from openmaas.encryption.sealed import open_sealed, pieces, seal_file
@@ -90,7 +91,7 @@ class Mirror:
                 raise InvalidRequest(f"a job's folder has over {MOST_FILES} files")
         for folder in {(self.target / path).parent for path in there} | {self.target}:
             with contextlib.suppress(FileNotFoundError):
-                _sync(folder)
+                sync_folder(folder)
         for path in self._kept(wanted):
             if path not in there:
                 (self.target / path).unlink(missing_ok=True)
@@ -169,11 +170,3 @@ def _walk(folder: int, name: str, path: str, depth: int) -> Iterator[tuple[str, 
 def _passing(name: str) -> bool:
     """Whether it is a file that is still being written."""
     return name.endswith((".new", ".part"))
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

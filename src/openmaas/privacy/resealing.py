@@ -17,11 +17,12 @@ import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database
+from openmaas.disk import disk_errors, need_space
 from openmaas.encryption.folders import is_scratch
 from openmaas.encryption.keyring import Key, Keyring
 from openmaas.encryption.sealed import reseal, sealed_by
 from openmaas.errors import Erased, OpenMaaSError, SealBroken
-from openmaas.registry.artifacts import ArtifactStore, disk_errors, need_space
+from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.private import FOLDER as PRIVATE
 from openmaas.registry.records import Records
 from openmaas.schema import datasets, files, jobs, sessions, uploads

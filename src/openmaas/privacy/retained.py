@@ -18,10 +18,10 @@ import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database
+from openmaas.disk import disk_errors, sync_folder
 from openmaas.encryption.keyring import Key, Keyring
 from openmaas.encryption.values import seal, unseal
 from openmaas.errors import InvalidRequest, NotFound, QuotaExhausted
-from openmaas.registry.artifacts import disk_errors, sync_folder
 from openmaas.schema import data_keys, retained, retained_days, tenants
 from openmaas.storage import check_stored
 from openmaas.tenancy.privacy import PrivacyPolicy, privacy

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from openmaas.errors import ArtifactRefused, ModelNotFound, StorageFull
+from openmaas.disk import disk_errors, need_space, put_in_place, sync_folder
+from openmaas.errors import ArtifactRefused, ModelNotFound
 from openmaas.registry.manifest import (
     MANIFEST_BYTES,
     MANIFEST_NAME,
@@ -41,7 +42,6 @@ MAX_ARTIFACT_BYTES = 512 << 30
 STAGING_SECONDS = 86_400.0  # after which what an import left is no import that runs
 REMOVED_SECONDS = 60.0  # younger than that, an import may be about to use it anew
 UNUSED_SECONDS = 3600.0  # after which an artifact without a version is not about to get one
-SPARE_BYTES = 64 << 20  # left free for the database, whatever is stored
 
 
 class ArtifactStore:
@@ -262,12 +262,7 @@ class ArtifactStore:
                 os.fsync(out.fileno())
             (folder / MANIFEST_NAME).chmod(0o444)
             sync_folder(folder)
-            try:
-                folder.rename(target)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise  # otherwise somebody else stored the same bytes meanwhile
-            sync_folder(self.root)
+            put_in_place(folder, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -284,30 +279,6 @@ def verify(folder: Path, manifest: Manifest) -> None:
     for file in manifest.files:
         if _hashed(folder / file.path) != file:
             raise ArtifactRefused(f"{file.path} of the artifact is damaged; pull it again.")
-
-
-@contextlib.contextmanager
-def disk_errors() -> Iterator[None]:
-    """Raises StorageFull where the operating system says that the disk or a quota is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull("The disk is full; free some space and try again.") from error
-        raise
-
-
-def need_space(folder: Path, size: int) -> None:
-    """Refuses early what would fill the disk.
-
-    Raises:
-        StorageFull: fewer than ``size`` bytes (and a reserve) are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < size + SPARE_BYTES:
-        raise StorageFull(
-            f"{size + SPARE_BYTES:,} bytes are needed on the disk; {free:,} are free."
-        )
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> tuple[int, str]:
@@ -370,15 +341,6 @@ def _move(old: Path, new: Path) -> None:
     with open(new, "rb") as file:
         os.fsync(file.fileno())
     new.chmod(0o444)
-
-
-def sync_folder(folder: Path) -> None:
-    """Has the names in a folder survive a crash."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def age(path: Path, now: float) -> float:

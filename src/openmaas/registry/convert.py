@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
+from openmaas.disk import disk_errors
 from openmaas.errors import ArtifactRefused, ConversionFailed, RegistryError, StorageFull
-from openmaas.registry.artifacts import disk_errors
 from openmaas.registry.manifest import Description
 from openmaas.registry.recognise import Kind
 

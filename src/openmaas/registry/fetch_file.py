@@ -7,8 +7,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from openmaas.disk import need_space
 from openmaas.errors import ArtifactRefused, SourceUnavailable
-from openmaas.registry.artifacts import CHUNK, need_space
+from openmaas.registry.artifacts import CHUNK
 from openmaas.registry.fetching import MAX_BYTES, MAX_FILES, MAX_LISTED, Progress, Wanted
 
 # Left out of a folder: code, and the formats that are pickles or may hold one.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from openmaas.disk import need_space
 from openmaas.errors import ArtifactRefused, SourceUnavailable
-from openmaas.registry.artifacts import need_space
 from openmaas.registry.fetching import (
     MAX_BYTES,
     MAX_FILES,

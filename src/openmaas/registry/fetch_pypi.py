@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from openmaas.disk import need_space
 from openmaas.errors import ArtifactRefused, SourceUnavailable
 from openmaas.registry import archives
-from openmaas.registry.artifacts import need_space
 from openmaas.registry.fetching import Progress, Wanted, wanted_files
 
 _PART = re.compile(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from openmaas.disk import disk_errors
 from openmaas.errors import ArtifactRefused, ConversionFailed, SourceUnavailable
 from openmaas.registry import conversion, sources
-from openmaas.registry.artifacts import ArtifactStore, disk_errors
+from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.catalog import Catalog, Entry
 from openmaas.registry.fetching import Progress, Wanted, silent
 from openmaas.registry.manifest import Manifest

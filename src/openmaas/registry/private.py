@@ -7,7 +7,6 @@ too, and what one erases stays the other's. The digest is of the plain bytes, as
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import shutil
@@ -16,19 +15,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from openmaas.encryption.folders import unseal_folder
+from openmaas.disk import disk_errors, need_space, put_in_place
+from openmaas.encryption.folders import seal_folder, unseal_folder
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.memory import Memory
-from openmaas.encryption.sealed import open_sealed, seal_file
+from openmaas.encryption.sealed import open_sealed
 from openmaas.errors import ArtifactRefused, ModelNotFound
-from openmaas.registry.artifacts import (
-    REMOVED_SECONDS,
-    UNUSED_SECONDS,
-    age,
-    disk_errors,
-    need_space,
-    sync_folder,
-)
+from openmaas.registry.artifacts import REMOVED_SECONDS, UNUSED_SECONDS, age
 from openmaas.registry.manifest import (
     DIGEST,
     MANIFEST_BYTES,
@@ -166,18 +159,9 @@ class PrivateArtifacts:
         folder = self._staging / secrets.token_hex(8)
         key, name = self.keyring.key(tenant), _name(digest, tenant)
         try:
-            folder.mkdir(mode=0o700)
-            for path in sorted(source.iterdir()):
-                with open(path, "rb") as file:
-                    seal_file(file, folder / path.name, key, f"{name}/{path.name}")
-            sync_folder(folder)
+            seal_folder(source, folder, key, name)
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                folder.rename(target)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise  # otherwise somebody else stored the same bytes meanwhile
-            sync_folder(target.parent)
+            put_in_place(folder, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

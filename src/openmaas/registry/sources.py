@@ -19,9 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from openmaas.disk import disk_errors, need_space
 from openmaas.errors import Conflict, SourceUnavailable
 from openmaas.registry import fetch_file, fetch_https, fetch_hub, fetch_pypi
-from openmaas.registry.artifacts import disk_errors, hash_file, need_space
+from openmaas.registry.artifacts import hash_file
 from openmaas.registry.fetching import Fetched, Progress, Wanted
 
 SCHEMES = {

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from openmaas.disk import sync_folder
 from openmaas.errors import StorageFull
 
 KEPT = 2
@@ -57,7 +58,7 @@ def write(folder: Path, number: int, arrays: Arrays, progress: Mapping[str, Any]
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise StorageFull(f"a checkpoint could not be written: {error.strerror}") from None
@@ -92,11 +93,3 @@ def _read(path: Path) -> Checkpoint | None:
 
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}"))
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

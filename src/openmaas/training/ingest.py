@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from openmaas.disk import disk_errors
 from openmaas.errors import ArtifactRefused, InvalidRequest, StorageFull
 from openmaas.redaction.policy import RedactionPolicy
-from openmaas.registry.artifacts import disk_errors
 from openmaas.training.data import Description, Preview
 from openmaas.training.options import Format, Options
 

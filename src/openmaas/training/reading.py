@@ -18,6 +18,7 @@ import msgspec
 
 import openmaas
 from openmaas.config import told_children
+from openmaas.disk import disk_errors, need_space, sync_folder
 from openmaas.encryption.folders import seal_folder
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.memory import Memory
@@ -28,7 +29,6 @@ from openmaas.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.training.data import (
     DESCRIPTION,
     PREVIEW,

@@ -12,8 +12,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from openmaas.disk import disk_errors
 from openmaas.errors import Conflict, InvalidRequest, NotFound
-from openmaas.registry.artifacts import disk_errors
 from openmaas.training.session_task import AUTO
 
 MOST = 16  # of others

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
+from openmaas.disk import disk_errors
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.memory import Memory
 from openmaas.encryption.mirror import Mirror
 from openmaas.errors import InvalidRequest
-from openmaas.registry.artifacts import disk_errors
 from openmaas.training.datasets import lay
 from openmaas.training.publishing import Card, Origin
 from openmaas.training.session_frames import Answer

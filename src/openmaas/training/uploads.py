@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from openmaas.audit import By
 from openmaas.database import Database, page
+from openmaas.disk import disk_errors, need_space, sync_folder
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.memory import Memory
 from openmaas.encryption.sealed import SealedWriter, least_size, open_sealed, pieces, seal_file
@@ -33,7 +34,6 @@ from openmaas.errors import (
     QuotaExhausted,
     SealBroken,
 )
-from openmaas.registry.artifacts import disk_errors, need_space, sync_folder
 from openmaas.schema import datasets, jobs
 from openmaas.schema import uploads as table
 from openmaas.storage import check_stored

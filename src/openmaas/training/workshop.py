@@ -14,12 +14,13 @@ import sqlalchemy as sa
 
 from openmaas import __version__
 from openmaas.database import Database
+from openmaas.disk import disk_errors
 from openmaas.encryption.folders import unseal_into
 from openmaas.encryption.keyring import Keyring
 from openmaas.encryption.memory import Memory
 from openmaas.encryption.mirror import Mirror
 from openmaas.errors import InvalidRequest, NotFound, OpenMaaSError, TrainingFailed
-from openmaas.registry.artifacts import ArtifactStore, disk_errors
+from openmaas.registry.artifacts import ArtifactStore
 from openmaas.registry.records import Records, Version
 from openmaas.schema import PUBLIC, datasets
 from openmaas.training import descriptions

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,7 +16,6 @@ from onnx.reference import ReferenceEvaluator
 
 from openmaas.errors import ArtifactRefused, ConversionFailed
 from openmaas.registry.importers import classifier_head, encoder_reference, network_check
-from openmaas.registry.importers.classifier_head import Meaning
 from openmaas.registry.importers.onnx import checked
 from openmaas.registry.importers.sentence_encoder import copy_tokenizer
 from openmaas.registry.importers.text_classifier import TOLERANCE
@@ -41,7 +40,7 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
     say("converting ONNX to OpenVINO IR")
     model = network_check.read_model(path)
     network_check.name_ports(model)
-    found = classifier_head.meaning(config, _logits(model))
+    found = classifier_head.meaning(config, logits(model, "text"))
     openvino.save_model(model, str(out / "openvino_model.xml"), compress_to_fp16=False)
     say("comparing it with ONNX's reference evaluator")
     context = context_tokens(config)
@@ -56,20 +55,25 @@ def convert(source: Path, out: Path, say: Callable[[str], None]) -> Description:
         labels=found.labels,
         multi_label=found.multi_label,
         pairs=found.pairs,
-        verification=_verify(path, out, context, found),
+        verification=verify(path, out, context, pairs=found.pairs),
         converted_by={"openvino": openvino.__version__, "onnx": onnx.__version__},
     )
 
 
-def _logits(model: openvino.Model) -> int:
-    """How many logits it answers."""
+def logits(model: openvino.Model, of: Literal["text", "token"]) -> int:
+    """How many logits it answers for each.
+
+    Raises:
+        ConversionFailed: it takes or answers something else.
+    """
+    last = 1 if of == "text" else 2  # the dimension that they are
     names = {port.any_name for port in model.inputs}
     if not {"input_ids", "attention_mask"} <= names <= INPUTS:
         raise ConversionFailed(f"The network takes {', '.join(sorted(names))}, not just tokens.")
     shape = model.outputs[0].get_partial_shape() if len(model.outputs) == 1 else None
-    if shape is None or shape.rank.is_dynamic or len(shape) != 2 or shape[1].is_dynamic:
-        raise ConversionFailed("The network does not answer a fixed number of logits a text.")
-    return int(shape[1].get_length())
+    if shape is None or shape.rank.is_dynamic or len(shape) != last + 1 or shape[last].is_dynamic:
+        raise ConversionFailed(f"The network does not answer a fixed number of logits a {of}.")
+    return int(shape[last].get_length())
 
 
 def context_tokens(config: Any) -> int:
@@ -82,24 +86,33 @@ def context_tokens(config: Any) -> int:
     return places
 
 
-def _verify(path: Path, out: Path, context: int, found: Meaning) -> Verification:
+def verify(
+    path: Path, out: Path, context: int, *, pairs: bool = False, tokens: bool = False
+) -> Verification:
+    """Compares logits of texts, or of their tokens without the padding, with ONNX's.
+
+    Raises:
+        ConversionFailed: it cannot be run, or they differ.
+    """
     compiled = openvino.Core().compile_model(
         str(out / "openvino_model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     names = {port.any_name for port in compiled.inputs}
     worst = largest = 0.0
-    batches = encoder_reference.batches(out / "tokenizer.json", context, pairs=found.pairs)
+    batches = encoder_reference.batches(out / "tokenizer.json", context, pairs=pairs)
     try:
         evaluator = ReferenceEvaluator(str(path))
         for ids, mask, types in batches:
             tensors = {
                 "input_ids": ids,
                 "attention_mask": mask,
-                "token_type_ids": types if found.pairs else np.zeros_like(ids),
+                "token_type_ids": types if pairs else np.zeros_like(ids),
             }
             given = {name: tensors[name] for name in names}
-            (wanted,) = evaluator.run(None, given)
-            worst = max(worst, float(np.abs(compiled(given)[0] - wanted).max()))
+            counted: Any = mask == 1 if tokens else ...
+            (answer,) = evaluator.run(None, given)
+            wanted = answer[counted]
+            worst = max(worst, float(np.abs(compiled(given)[0][counted] - wanted).max()))
             largest = max(largest, float(np.abs(wanted).max()))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError) as error:
         lines = str(error).splitlines()
@@ -112,5 +125,6 @@ def _verify(path: Path, out: Path, context: int, found: Meaning) -> Verification
         against="onnx.reference of the ONNX file",
         samples=sum(len(ids) for ids, _, _ in batches),
         max_abs_error=worst,
-        compared=f"logits of real {'pairs of ' if found.pairs else ''}sentences, padded in batches",
+        compared=f"logits of {'the tokens of ' if tokens else ''}real "
+        f"{'pairs of ' if pairs else ''}sentences, padded in batches",
     )

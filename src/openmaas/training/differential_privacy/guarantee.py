@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from openmaas.registry.artifacts import disk_errors
+from openmaas.disk import disk_errors, sync_folder
 
 LEDGER = "privacy.json"  # in a job's folder
 
@@ -111,11 +111,7 @@ def write(folder: Path, spent: Spent) -> None:
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        sync_folder(folder)
 
 
 def read(folder: Path) -> Spent | None:

@@ -24,7 +24,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from openmaas.registry.artifacts import disk_errors
+from openmaas.disk import disk_errors
 from openmaas.training.spec import Privacy
 
 KEY = "noise.key"  # in the folder of a job or session, while it lasts
