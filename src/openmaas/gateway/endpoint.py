@@ -27,4 +27,6 @@ class Endpoint:
     body: Any = None
     response: Any = None  # msgspec type of the JSON answer; bytes: a file
     query: tuple[str, ...] = ()  # parameters of the URL; others are refused
+    # whether who calls it is answered although its tenant's requests are ended meanwhile
+    outlives: bool = False
     task: str | None = None  # what the ledger calls it; None: nothing is metered

@@ -104,7 +104,7 @@ class Server:
             secret = _secret(exchange)
             caller = self._access.known(secret) if self._admission.metered else LOCAL
             exchange.caller = allowed(caller or await self._caller(secret), endpoint)
-            if not endpoint.path.endswith("/erase"):  # who asks for it is to be answered
+            if not endpoint.outlives:
                 self._present.enter(exchange.caller)
         if endpoint.task is not None:
             admission, caller = self._admission, exchange.caller

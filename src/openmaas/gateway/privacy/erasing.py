@@ -104,12 +104,13 @@ def endpoints(erasures: Erasures, eraser: Eraser, signer: Signer) -> list[Endpoi
     at = Routes(erasures, eraser, signer)
     return [
         Endpoint("POST", "/v1/tenants/{tenant}/erase", at.tenant, "openai",
-                 "Erase all of a tenant", scope="manage", body=EraseBody, response=ErasureObject),
+                 "Erase all of a tenant", scope="manage", body=EraseBody, response=ErasureObject,
+                 outlives=True),
         Endpoint("GET", "/v1/tenants/{tenant}/erasures", at.list, "openai",
                  "What was erased of a tenant", scope="manage", response=ErasureList),
         Endpoint("POST", "/v1/datasets/{dataset}/erase", at.dataset, "openai",
                  "Erase a data set, with proof", scope="train", body=EraseBody,
-                 response=ErasureObject),
+                 response=ErasureObject, outlives=True),
         Endpoint("GET", "/v1/erasures/key", at.key, "openai",
                  "What checks the signature of records", scope=None, response=PublicKey),
         Endpoint("GET", "/v1/erasures/{erasure}", at.get, "openai",
