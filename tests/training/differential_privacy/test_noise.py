@@ -112,8 +112,19 @@ def test_the_far_ends_are_there() -> None:
     """Of the least words and of the largest come numbers: the farthest from the middle, and 0."""
     ends = np.zeros(noise.words_of(2), np.uint32)
     (found,) = noise.of_words(jax.numpy.asarray(ends), [(2,)])
-    assert 6.6 < float(found[0]) < 6.7  # √(−2 ln 2⁻³²) twice, and 0 twice; halved
+    assert 13.3 < float(found[0]) < 13.4  # √(−2 ln 2⁻³²) four times, halved
     ends[:] = 2**32 - 1
     (found,) = noise.of_words(jax.numpy.asarray(ends), [(2,)])
     assert np.isfinite(np.asarray(found)).all()
     assert np.abs(np.asarray(found)).max() < 1e-3
+
+
+def test_pairs_are_those_of_the_textbook() -> None:
+    """A turn's quarters are counted otherwise, and sine and cosine are series."""
+    words = np.random.default_rng(3).integers(0, 2**32, (2, 20_000), np.uint32)
+    unit, turn = words.astype(float)
+    size, angle = np.sqrt(-2 * np.log((unit + 1) / 2**32)), turn % 2**30 / 2**30 * np.pi / 2
+    found = noise._pair(*map(jax.numpy.asarray, words))
+    for bit, got, want in zip((30, 31), found, (np.cos(angle), np.sin(angle)), strict=True):
+        sign = np.where(words[1] >> bit & 1, -1, 1)
+        np.testing.assert_allclose(np.asarray(got), size * want * sign, atol=5e-6)

