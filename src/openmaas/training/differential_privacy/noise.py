@@ -153,8 +153,10 @@ def _pair(unit: jax.Array, turn: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _series(square: jax.Array, powers: range) -> jax.Array:
     """The alternating series of sine or cosine, by Horner's rule."""
-    terms = [(-1) ** at / math.factorial(power) for at, power in enumerate(powers)]
-    return functools.reduce(lambda sum, term: sum * square + term, terms[::-1], jnp.float32(0))
+    found = jnp.zeros_like(square)
+    for at, power in reversed(list(enumerate(powers))):
+        found = found * square + (-1) ** at / math.factorial(power)
+    return found
 
 
 def _taken(bits: NDArray[np.uint32], rate: float) -> NDArray[np.int64]:
