@@ -7,7 +7,8 @@ import pytest
 
 from openmaas.errors import InvalidRequest
 from openmaas.training.callbacks import Watch
-from openmaas.training.spec import Callback, EarlyStopping, ReduceOnPlateau
+from openmaas.training.fitting import filled
+from openmaas.training.spec import Callback, EarlyStopping, Fit, ReduceOnPlateau
 
 
 class Weights:
@@ -72,3 +73,9 @@ def test_rates_are_reduced_down_to_the_least() -> None:
 def test_a_metric_that_there_is_not_is_named() -> None:
     with pytest.raises(InvalidRequest, match=r"'val_loss'; there are loss .*no validation rows"):
         Watch([EarlyStopping()]).look(1, {"loss": 1.0}, 0.1, Weights())
+
+
+def test_a_recipes_own_are_taken_where_none_are_given() -> None:
+    own = Fit(epochs=9, callbacks=[EarlyStopping(patience=2)])
+    assert filled(Fit(epochs=3), own).callbacks == own.callbacks
+    assert filled(Fit(callbacks=[]), own).callbacks == []  # told so: trained to the end

@@ -50,11 +50,11 @@ def filled(fit: Fit, own: Fit) -> Fit:
     """A fit with its gaps filled from another one."""
     gaps = {
         name: getattr(own, name)
-        for name in ("optimizer", "loss", "metrics", "epochs", "batch_size", "class_weight")
+        for name in (
+            "optimizer", "loss", "metrics", "epochs", "batch_size", "class_weight", "callbacks",
+        )
         if getattr(fit, name) is None
-    }
-    if not fit.callbacks:
-        gaps["callbacks"] = own.callbacks
+    }  # fmt: skip
     return msgspec.structs.replace(fit, **gaps)
 
 
@@ -113,10 +113,11 @@ def optimizer(fit: Fit, steps: int) -> Any:
 
 
 def _schedule(fit: Fit, rate: float, steps: int) -> Any:
-    schedules = [one for one in fit.callbacks if isinstance(one, CosineDecay | ExponentialDecay)]
+    callbacks = fit.callbacks or []
+    schedules = [one for one in callbacks if isinstance(one, CosineDecay | ExponentialDecay)]
     if not schedules:
         return rate
-    if len(schedules) > 1 or any(isinstance(one, ReduceOnPlateau) for one in fit.callbacks):
+    if len(schedules) > 1 or any(isinstance(one, ReduceOnPlateau) for one in callbacks):
         raise InvalidRequest(
             "one of cosine_decay, exponential_decay and reduce_lr_on_plateau sets the learning "
             "rate, not several",
@@ -164,7 +165,7 @@ def compile_network(model: Any, fit: Fit, target: Target, steps: int) -> None:
     check_names(fit)
     own = model.compiled
     if own and fit.optimizer is None and fit.loss is None and fit.metrics is None:
-        if any(isinstance(one, CosineDecay | ExponentialDecay) for one in fit.callbacks):
+        if any(isinstance(one, CosineDecay | ExponentialDecay) for one in fit.callbacks or []):
             raise InvalidRequest(
                 "a schedule needs an optimizer in the fit: the network's own has its own learning "
                 "rate",

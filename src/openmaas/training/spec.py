@@ -85,7 +85,7 @@ class Fit(_Form):
     epochs: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     batch_size: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     class_weight: Literal["balanced"] | dict[str, Annotated[float, Meta(ge=0)]] | None = None
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] | None = None  # []: none, whatever the recipe has
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     backend: Backend = "jax"
 

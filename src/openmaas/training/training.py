@@ -172,7 +172,7 @@ def _plan(spec: JobSpec, fit: Fit, folder: Path) -> Plan:
         epochs=fit.epochs or 1,
         batch=fit.batch_size or 32,
         seed=fit.seed,
-        callbacks=fit.callbacks,
+        callbacks=fit.callbacks or [],
         checkpoints=folder / task.CHECKPOINTS,
         checkpoint_seconds=spec.checkpoint_seconds,
     )

@@ -16,7 +16,7 @@ def check(fit: Fit) -> None:
             f"private training is on jax; {fit.backend} has no gradients of single rows here",
             param="fit.backend",
         )
-    for one in fit.callbacks:
+    for one in fit.callbacks or []:
         if not isinstance(one, EarlyStopping | ReduceOnPlateau):
             continue
         if not one.monitor.startswith("val_"):

@@ -17,7 +17,8 @@ def with_validation(fit: Fit, prepared: Prepared) -> Fit:
     """A recipe's own choice, without what looks at validation rows where there are none."""
     if prepared.validation is not None:
         return fit
-    kept = [one for one in fit.callbacks if not isinstance(one, EarlyStopping | ReduceOnPlateau)]
+    watching = EarlyStopping | ReduceOnPlateau
+    kept = [one for one in fit.callbacks or [] if not isinstance(one, watching)]
     return msgspec.structs.replace(fit, callbacks=kept)
 
 
