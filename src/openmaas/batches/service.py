@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from openmaas import background
 from openmaas.batches.files import UNFINISHED, Files
 from openmaas.batches.records import Batches, Standing
 from openmaas.batches.results import Results
@@ -62,10 +63,7 @@ class BatchService:
 
     async def stop(self) -> None:
         """Gives up what is being asked; the next server goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await background.end(self._task)
         for work in self._works.values():
             work.end("stopped")
         tasks = list(self._tasks.values())

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 
+from openmaas import background
 from openmaas.errors import OpenMaaSError
 from openmaas.privacy.erasing import Erasing
 from openmaas.privacy.erasures import Erasure, Erasures
@@ -41,10 +42,7 @@ class Eraser:
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await background.end(self._task)
 
     async def _follow(self) -> None:
         looked: float | None = None

@@ -7,7 +7,6 @@ being written at the moment keeps its key until it is finished, and the key wait
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from openmaas import background
 from openmaas.audit import By
 from openmaas.database import Database
 from openmaas.disk import disk_errors, need_space
@@ -88,10 +88,7 @@ class Resealer:
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await background.end(self._task)
 
     async def _follow(self) -> None:
         while True:

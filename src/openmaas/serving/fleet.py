@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from openmaas import background
 from openmaas.audit import By
 from openmaas.config import Limits
 from openmaas.errors import Conflict, ModelNotFound, OpenMaaSError
@@ -390,9 +391,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """Drains and ends every deployment."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await background.end(self._task)
         with contextlib.suppress(OpenMaaSError):
             await self._report()  # as it is now it is to be again
         everything = [

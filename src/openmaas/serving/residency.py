@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openmaas import background
 from openmaas.errors import InsufficientMemory
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ class Residency:
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await background.end(self._task)
 
     # --- what deployments say ------------------------------------------------------------------
 

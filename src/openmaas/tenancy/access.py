@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import sqlalchemy as sa
 
+from openmaas import background
 from openmaas.database import Database
 from openmaas.errors import OpenMaaSError
 from openmaas.redaction.policy import RedactionPolicy
@@ -87,10 +88,7 @@ class Access:
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await background.end(self._task)
         self._thread.shutdown(wait=False)
 
     def known(self, secret: str) -> Caller | None:

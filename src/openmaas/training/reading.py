@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 import openmaas
+from openmaas import background
 from openmaas.config import told_children
 from openmaas.disk import disk_errors, need_space, sync_folder
 from openmaas.encryption.folders import seal_folder
@@ -85,10 +86,7 @@ class Reader:
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await background.end(self._task)
 
     async def read_waiting(self) -> None:
         """Reads all that wait.

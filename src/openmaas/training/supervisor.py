@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter
 
+from openmaas import background
 from openmaas.audit import By
 from openmaas.errors import InvalidRequest, OpenMaaSError
 from openmaas.training.differential_privacy import forms
@@ -93,10 +94,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Lets every trainer write a checkpoint; its job is queued for the next server."""
         self._shop.stopping.set()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await background.end(self._task)
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _follow(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from openmaas import background
 from openmaas.errors import InvalidRequest
 from openmaas.redaction.entity import Entity
 from openmaas.redaction.policy import RedactionPolicy
@@ -42,10 +42,7 @@ class Redactor:
         self._task = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await background.end(self._task)
         await self.searching.stop()
 
     async def of(
