@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +49,14 @@ class Block(NamedTuple):
     used: int  # microbatches that are meant; the others fill up
 
 
+class Ahead(NamedTuple):
+    """Noise of steps that are to come."""
+
+    first: int
+    steps: int
+    noise: Future[jax.Array]
+
+
 class PrivateEngine(JaxEngine):
     """
     Args:
@@ -73,6 +82,7 @@ class PrivateEngine(JaxEngine):
         self._dropout = jax.random.key(seed)
         self._penalties = networks.Penalties(model)
         self._finite = True
+        self._ahead: Ahead | None = None
         self._sums: list[Any] = []  # of the rows' gradients, while a step is not at its end
         self._weights: int = sum(math.prod(one.shape) for one in model.trainable_variables)
         self.microbatch: int = microbatch_of(step.batch, self._weights, rows.size)
@@ -218,14 +228,27 @@ class PrivateEngine(JaxEngine):
         return np.asarray(block.step - block.step[0], np.int32)
 
     def _drawn(self, block: Block) -> Any:
+        """Of the block's steps; that of the next ones is drawn while these are made."""
         if self._source.key is not None:
             return None
+        first, count = int(block.step[0]), int(block.last[: block.used].sum())
+        ahead = self._ahead
+        if ahead is not None and ahead.first == first and ahead.steps >= count:
+            found = ahead.noise.result()
+        else:
+            found = self._draw(first, count)
+        if count:
+            usual = count if ahead is None else max(count, ahead.steps)
+            drawing = self._pool.submit(self._draw, first + count, usual)
+            self._ahead = Ahead(first + count, usual, drawing)
+        return found
+
+    def _draw(self, first: int, count: int) -> jax.Array:
         found = np.empty(self._noise_shape, np.uint32)
-        for at in np.flatnonzero(block.last[: block.used]):
-            step = int(block.step[at])
-            words = self._source.words(step, self._weights)
+        for at in range(count):
+            words = self._source.words(first + at, self._weights)
             assert words is not None
-            found[step - int(block.step[0])] = words
+            found[at] = words
         return jnp.asarray(found)
 
 
