@@ -33,7 +33,7 @@ fi
 endef
 
 .PHONY: help serve install test check format bench bench-tenancy bench-training bench-scarce bench-explain bench-privacy bench-isolation eval-tasks eval-training eval-private-training bench-private-training eval-explain eval-privacy \
-  soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches soak-erasure lock clean
+  soak-tests soak-kill soak-promises soak-metering soak-isolation soak-flood soak-batches soak-erasure lock clean
 
 help: ## says what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 24
@@ -47,7 +47,7 @@ install: .venv/.all ## every extra and the development tools
 test: .venv/.all ## sets up all that the tests need, then runs them
 	$(call need,curl)
 	$(call need_postgres)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 check: .venv/.all ## lint, format, types, import rule
 	$(BIN)/ruff check
@@ -83,6 +83,9 @@ bench-privacy: .venv/.all ## what hiding personal data costs, in latency and in 
 
 bench-isolation: .venv/.all ## what confinement costs a worker; whether first tokens tell what others asked
 	@for one in confinement prefix_timing; do $(BIN)/python benchmarks/$$one.py; done
+
+soak-tests: .venv/.all ## the tests that `make test` leaves out: long training, more recipes, networks and backends
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 soak-promises: .venv/.all ## load, crashes, hangs and slow clients against what is promised; prints a table
 	@$(BIN)/python benchmarks/promises.py --kills 100 $(ARGS)

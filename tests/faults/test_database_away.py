@@ -25,7 +25,7 @@ from tests.faults.test_metering import by_request, check_finished
 from tests.postgres import Postgres
 from tests.processes import ServerProcess, alive, serving
 
-KILLS = int(os.environ.get("KILLS", "4"))  # `make soak-kill` takes 100
+KILLS = int(os.environ.get("KILLS", "3"))  # `make soak-kill` takes 100
 
 
 class Load:

@@ -27,7 +27,7 @@ from tests.processes import ServerProcess, cli, serving
 from tests.stores import ME, opened
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("ERASURE_KILLS", "8"))  # `make soak-erasure` takes 1000: at every point
+KILLS = int(os.environ.get("ERASURE_KILLS", "5"))  # `make soak-erasure` takes 1000: at every point
 SERVER_KILLS = int(os.environ.get("ERASURE_SERVER_KILLS", "2"))
 CANARIES = b"canary-acme-"
 

@@ -185,6 +185,7 @@ def test_a_summary_is_never_longer_than_its_source(
     assert "\ufffd" not in one["summary"]
 
 
+@pytest.mark.slow
 def test_a_text_longer_than_the_context_is_summarized(server: ServerProcess) -> None:
     text = "\n".join(f"{ARTICLE} That was report {number}." for number in range(105))
     made = answer(server, "/v1/summarize", {"model": CHAT, "input": text, "length": "short"})

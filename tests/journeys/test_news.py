@@ -51,14 +51,13 @@ def accuracy(client: Client, model: str, texts: Texts) -> float:
     return sum(map(str.__eq__, told, texts.truth)) / len(told)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "parameters", "least"),
     [
         ("text_embeddings", {}, 0.94),
-        ("text_lstm", {}, 0.90),
-        ("text_transformer", {}, 0.92),
-        ("text_encoder", {"length": 128}, 0.96),
+        pytest.param("text_lstm", {}, 0.90, marks=pytest.mark.slow),
+        pytest.param("text_transformer", {}, 0.92, marks=pytest.mark.slow),
+        pytest.param("text_encoder", {"length": 128}, 0.96, marks=pytest.mark.slow),
     ],
 )
 def test_topics_of_news(
@@ -82,7 +81,6 @@ def test_topics_of_news(
     assert {one["label"] for one in scores} == set(topics.LABELS)
 
 
-@pytest.mark.slow
 def test_sentiment_of_tweets(place: tuple[Client, ServerProcess]) -> None:
     client, _ = place
     train = sentiment.training()

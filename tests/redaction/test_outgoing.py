@@ -64,7 +64,6 @@ def sent(
     return [*parts, outgoing.end()], outgoing
 
 
-@pytest.mark.slow
 def test_ten_thousand_cuts_change_nothing() -> None:
     rng = random.Random(8)
     for number in range(500):

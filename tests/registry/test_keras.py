@@ -66,7 +66,6 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "store")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "inputs", "outputs"),
     [
@@ -93,7 +92,6 @@ def test_networks_are_exported_and_compared(
     assert store.open(digest)
 
 
-@pytest.mark.slow
 def test_free_sequence_lengths_are_refused_not_mistaken(models: Path, store: ArtifactStore) -> None:
     """Keras exports a recurrent loop for one length; at others it would answer wrongly."""
     with pytest.raises(ConversionFailed, match=r"fix them|differs by"):

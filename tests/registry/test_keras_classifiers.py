@@ -154,7 +154,6 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return shares
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "labels", "left", "multi", "context"),
     [
@@ -200,7 +199,6 @@ def test_the_service_gives_keras_s_probabilities(
     assert np.abs(alone - logits[:3]).max() < 1e-4
 
 
-@pytest.mark.slow
 def test_what_is_longer_than_the_network_reads_is_refused(
     models: Path, store: ArtifactStore, tmp_path: Path
 ) -> None:
@@ -236,7 +234,6 @@ def padding(said: Any) -> Harm:
     return edit
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "harm", "error", "why"),
     [

@@ -124,7 +124,6 @@ def other_answers(folder: Path) -> None:
     np.savez(folder / "rows.npz", **arrays | {"outputs": arrays["outputs"] + 0.01})
 
 
-@pytest.mark.slow
 def test_what_answers_otherwise_than_was_trained_is_refused(
     trained: Path, store: ArtifactStore, tmp_path: Path
 ) -> None:
@@ -191,7 +190,6 @@ def test_damaged_exports_are_refused(
     assert list((store.root / ".staging").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_file_is_known_by_its_content_alone(
     trained: Path, store: ArtifactStore, tmp_path: Path
 ) -> None:

@@ -192,7 +192,6 @@ def test_folders_that_do_not_fit_are_refused(
     assert store.digests() == []
 
 
-@pytest.mark.slow
 def test_other_words_than_were_trained_are_refused(
     trained: Path, store: ArtifactStore, tmp_path: Path
 ) -> None:

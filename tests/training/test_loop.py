@@ -114,8 +114,10 @@ def compared(backend: str, tmp_path: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
+OTHERS = [pytest.param(one, marks=pytest.mark.slow) for one in ("tensorflow", "torch")]
+
+
+@pytest.mark.parametrize("backend", ["jax", *OTHERS])
 def test_weights_and_metrics_are_those_of_fit(backend: str, tmp_path: Path) -> None:
     """With a last batch that is smaller, dropout, statistics of batches, weights of rows, a
     schedule, and Keras's own callbacks."""

@@ -79,14 +79,12 @@ def succeeded(found: Result | Failure) -> Result:
     return found
 
 
-@pytest.mark.slow
 def test_a_network_that_was_not_compiled(done: dict[str, Result | Failure]) -> None:
     result = succeeded(done["plain"])
     assert result.fit["loss"] == "sparse_categorical_crossentropy"
     assert "accuracy" in result.history[0]
 
 
-@pytest.mark.slow
 def test_how_it_was_compiled_is_kept(done: dict[str, Result | Failure]) -> None:
     result = succeeded(done["compiled"])
     assert result.fit["optimizer"] == "sgd"
@@ -96,21 +94,18 @@ def test_how_it_was_compiled_is_kept(done: dict[str, Result | Failure]) -> None:
     assert second == pytest.approx(0.5 * 0.9 ** (12 / 100))
 
 
-@pytest.mark.slow
 def test_what_the_fit_says_comes_first(done: dict[str, Result | Failure]) -> None:
     result = succeeded(done["another optimizer"])
     assert result.fit["optimizer"] == "lion"
     assert "top_two" in result.history[0]
 
 
-@pytest.mark.slow
 def test_a_loss_of_logits_is_kept(done: dict[str, Result | Failure]) -> None:
     result = succeeded(done["logits"])
     assert result.fit["loss"] == "sparse_categorical_crossentropy"
     assert (result.history[1]["loss"] or 9) < 3
 
 
-@pytest.mark.slow
 def test_a_loss_of_ones_own_is_refused_unless_another_is_named(
     done: dict[str, Result | Failure],
 ) -> None:
@@ -121,7 +116,6 @@ def test_a_loss_of_ones_own_is_refused_unless_another_is_named(
     assert isinstance(done["strange, with a loss"], Result)
 
 
-@pytest.mark.slow
 def test_a_schedule_for_an_optimizer_that_brings_its_own(
     done: dict[str, Result | Failure],
 ) -> None:

@@ -102,7 +102,6 @@ def labels(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "named", "loss"),
     [
@@ -126,7 +125,6 @@ def test_classes_in_every_form(done: Done, case: str, named: list[str], loss: st
     assert sum(map(sum, result.confusion.rows)) == result.rows["test"]
 
 
-@pytest.mark.slow
 def test_columns_are_taken_in_the_order_asked(done: Done) -> None:
     result, folder = done["names"]
     assert isinstance(result, Result), result
@@ -136,7 +134,6 @@ def test_columns_are_taken_in_the_order_asked(done: Done) -> None:
     np.testing.assert_array_equal(shown[:, :2], X[test][:, [1, 0]])
 
 
-@pytest.mark.slow
 def test_inputs_are_found_by_their_names(done: Done) -> None:
     _, folder = done["two inputs"]
     with np.load(folder / task.EXPORT / "rows.npz", allow_pickle=False) as rows:
@@ -145,7 +142,6 @@ def test_inputs_are_found_by_their_names(done: Done) -> None:
         np.testing.assert_array_equal(rows["left"], X[test][:, :3])
 
 
-@pytest.mark.slow
 def test_a_class_that_weighs_more_is_told_more(done: Done) -> None:
     def told(case: str) -> int:
         result, _ = done[case]
@@ -156,7 +152,6 @@ def test_a_class_that_weighs_more_is_told_more(done: Done) -> None:
     assert told("by label") > told("integers")
 
 
-@pytest.mark.slow
 def test_numbers_are_learnt(done: Done) -> None:
     result, folder = done["numbers"]
     assert isinstance(result, Result), result
@@ -166,7 +161,6 @@ def test_numbers_are_learnt(done: Done) -> None:
     assert not (folder / task.EXPORT / "labels.json").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "words"),
     [

@@ -38,7 +38,10 @@ def dataset(folder: Path, count: int = 320) -> Path:
     ("recipe", "parameters"),
     [
         ("seq2seq_rnn", {"cell": "lstm", "attention": "bahdanau", "layers": 2} | GERMAN_TO_ENGLISH),
-        ("seq2seq_transformer", {"layers": 1, "heads": 2, "task": "summarize"}),
+        pytest.param(
+            *("seq2seq_transformer", {"layers": 1, "heads": 2, "task": "summarize"}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_is_served_is_what_was_learnt(

@@ -69,7 +69,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return dict(zip(wanted, zip(jobs.run_together(folders), folders, strict=True), strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["text_embeddings", "text_lstm", "text_gru", "text_transformer"])
 def test_texts_are_told_apart(done: Done, recipe: str) -> None:
     result, folder = done[recipe]
@@ -90,7 +89,6 @@ def test_texts_are_told_apart(done: Done, recipe: str) -> None:
     assert tokenizer.encode("Boat UNHEARDOF").ids == [tokenizer.token_to_id("boat"), 1]
 
 
-@pytest.mark.slow
 def test_words_are_those_of_the_training_rows(tmp_path: Path) -> None:
     found = ["alpha beta"] * 60 + ["gamma beta"] * 60
     splits = np.zeros(120, np.uint8)
@@ -108,7 +106,6 @@ def test_words_are_those_of_the_training_rows(tmp_path: Path) -> None:
     assert tokenizer.token_to_id("omega") is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["text_embeddings", "text_transformer", "text_encoder"])
 def test_what_is_served_answers_the_same(done: Done, recipe: str, tmp_path: Path) -> None:
     result, folder = done[recipe]
@@ -126,7 +123,6 @@ def test_what_is_served_answers_the_same(done: Done, recipe: str, tmp_path: Path
     runtime.close()
 
 
-@pytest.mark.slow
 def test_vectors_are_made_once(done: Done) -> None:
     result, folder = done["text_encoder"]
     assert isinstance(result, Result), result
@@ -137,7 +133,6 @@ def test_vectors_are_made_once(done: Done) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_what_is_different_in_every_row_is_no_class(done: Done) -> None:
     result, _ = done["no class"]
     assert isinstance(result, Failure), result

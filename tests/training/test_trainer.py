@@ -56,7 +56,6 @@ def failure(folder: Path, *readable: Path) -> Failure:
     return msgspec.json.decode((folder / task.ERROR).read_bytes(), type=Failure)
 
 
-@pytest.mark.slow
 def test_a_network_of_ones_own(digits: Path, tmp_path: Path) -> None:
     folder = jobs.job(tmp_path / "job", digits, spec(DIGITS, epochs=6, metrics=["accuracy"]))
     process = jobs.start(folder)
@@ -89,7 +88,6 @@ def test_a_network_of_ones_own(digits: Path, tmp_path: Path) -> None:
     assert [json.loads(line) for line in kept] == [one for one in said if one["kind"] != "step"]
 
 
-@pytest.mark.slow
 def test_divergence_is_told_with_its_likely_reason(digits: Path, tmp_path: Path) -> None:
     large = canonical.arrays(
         tmp_path / "large",
@@ -108,7 +106,6 @@ def test_divergence_is_told_with_its_likely_reason(digits: Path, tmp_path: Path)
     assert "inputs go from" in told.message
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
@@ -131,7 +128,6 @@ def test_what_does_not_fit_is_told(
     assert re.search(words, told.message), told.message
 
 
-@pytest.mark.slow
 def test_code_in_a_network_is_not_run(digits: Path, tmp_path: Path) -> None:
     canary, path = tmp_path / "canary", tmp_path / "hostile.keras"
     subprocess.run(
@@ -150,7 +146,6 @@ def test_code_in_a_network_is_not_run(digits: Path, tmp_path: Path) -> None:
     assert not canary.exists()
 
 
-@pytest.mark.slow
 def test_cancelled_at_once(digits: Path, tmp_path: Path) -> None:
     folder = jobs.job(tmp_path / "job", digits, spec(DIGITS, epochs=100_000))
     process = jobs.start(folder)

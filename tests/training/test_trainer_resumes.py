@@ -85,7 +85,6 @@ def until(process: subprocess.Popen[str], kind: str, count: int) -> None:
     raise AssertionError("it ended before")
 
 
-@pytest.mark.slow
 def test_paused_within_an_epoch(data: Path, uninterrupted: dict[str, Any], tmp_path: Path) -> None:
     folder = jobs.job(tmp_path / "job", data, SPEC)
     process = jobs.start(folder)
@@ -99,7 +98,6 @@ def test_paused_within_an_epoch(data: Path, uninterrupted: dict[str, Any], tmp_p
     assert left(folder) == uninterrupted
 
 
-@pytest.mark.slow
 def test_killed_again_and_again(data: Path, uninterrupted: dict[str, Any], tmp_path: Path) -> None:
     """Before its first checkpoint, then wherever chance has it."""
     chance = random.Random(11)

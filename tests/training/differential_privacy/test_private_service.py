@@ -187,7 +187,6 @@ def test_what_a_session_spent_outlives_a_server_that_is_killed(tmp_path: Path) -
         assert (spend["state"], spend["steps"]) == ("settled", 4)
 
 
-@pytest.mark.slow
 def test_a_job_that_is_killed_or_cancelled_spends_what_it_began(
     client: Client, house: ServerProcess, dataset: Any
 ) -> None:

@@ -39,7 +39,6 @@ def test_a_row_that_is_no_number_is_as_good_as_none() -> None:
     assert far < 1e-6
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_weight_moves(network: str) -> None:
     """Of a layer that gradients of single rows forget, weights stay as they were, and nothing else
