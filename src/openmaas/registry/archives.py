@@ -6,6 +6,7 @@ import contextlib
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,7 +39,11 @@ def opened(path: Path, most: int = MAX_ENTRIES) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             check(archive)
             yield archive
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError) as error:
+    except EOFError:
+        raise ArtifactRefused("The archive is damaged: an entry is shorter than it says.") from None
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError,
+    ) as error:  # fmt: skip
         raise ArtifactRefused(f"The archive is damaged: {error}") from None
 
 
