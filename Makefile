@@ -10,6 +10,7 @@ PIP := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-che
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q --generate-hashes \
   --strip-extras --allow-unsafe --no-annotate --no-emit-index-url --no-emit-find-links \
   --no-emit-trusted-host
+TEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # What to give `openmaas serve`, as in: make serve ARGS="--port 9000"
 ARGS ?=
 
@@ -44,10 +45,10 @@ serve: .venv/.base ## from nothing to a served language model on 127.0.0.1:8000
 
 install: .venv/.all ## every extra and the development tools
 
-test: .venv/.all ## sets up all that the tests need, then runs them
+test: .venv/.all ## sets up all that the tests need, then runs those that are soon done
 	$(call need,curl)
 	$(call need_postgres)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+	$(TEST) -m "not slow" $(ARGS)
 
 check: .venv/.all ## lint, format, types, import rule
 	$(BIN)/ruff check
@@ -84,8 +85,10 @@ bench-privacy: .venv/.all ## what hiding personal data costs, in latency and in 
 bench-isolation: .venv/.all ## what confinement costs a worker; whether first tokens tell what others asked
 	@for one in confinement prefix_timing; do $(BIN)/python benchmarks/$$one.py; done
 
-soak-tests: .venv/.all ## the tests that `make test` leaves out: long training, more recipes, networks and backends
-	$(BIN)/python -m pytest -m slow $(ARGS)
+soak-tests: .venv/.all ## the tests that `make test` leaves out: what is broken on purpose, journeys, long training
+	$(call need,curl)
+	$(call need_postgres)
+	$(TEST) -m slow $(ARGS)
 
 soak-promises: .venv/.all ## load, crashes, hangs and slow clients against what is promised; prints a table
 	@$(BIN)/python benchmarks/promises.py --kills 100 $(ARGS)

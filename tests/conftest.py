@@ -13,7 +13,17 @@ from tests.postgres import Postgres
 from tests.processes import ServerProcess, pulled, serving
 from tests.stores import ME, deploy, opened
 
+# What breaks servers on purpose and what goes from raw data to answers: left to `make soak-tests`.
+SLOW = ("faults", "journeys")
 STARTERS = ("smollm2-135m", "minilm-l6-v2", "digits", "sentiment", "entities", "en-pt", "pt-en")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,6 @@ def test_the_server_under_a_job_is_killed(place: Place) -> None:
         assert np.array_equal(place.answers, told(client, "orphan"))
 
 
-@pytest.mark.slow
 def test_a_server_that_stops_puts_its_job_off(place: Place) -> None:
     with serving(place.data) as server, Client(server.url, server.key) as client:
         job = begin(client, place.dataset, "later")

@@ -29,7 +29,6 @@ FIT = {  # a minute on two cores
 }
 
 
-@pytest.mark.slow
 def test_translations_beat_copying(tmp_path: Path) -> None:
     try:
         texts = descriptions.fetch("de", "en")

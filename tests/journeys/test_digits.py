@@ -50,7 +50,6 @@ def test_an_mlp_on_plain_arrays(place: Place) -> None:
     assert accuracy(place, "mlp", x[new], y[new]) >= 0.96
 
 
-@pytest.mark.slow
 def test_a_cnn_on_raw_pixels(place: Place) -> None:
     client, _ = place
     digits = load_digits()

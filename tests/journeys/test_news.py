@@ -55,9 +55,9 @@ def accuracy(client: Client, model: str, texts: Texts) -> float:
     ("recipe", "parameters", "least"),
     [
         ("text_embeddings", {}, 0.94),
-        pytest.param("text_lstm", {}, 0.90, marks=pytest.mark.slow),
-        pytest.param("text_transformer", {}, 0.92, marks=pytest.mark.slow),
-        pytest.param("text_encoder", {"length": 128}, 0.96, marks=pytest.mark.slow),
+        ("text_lstm", {}, 0.90),
+        ("text_transformer", {}, 0.92),
+        ("text_encoder", {"length": 128}, 0.96),
     ],
 )
 def test_topics_of_news(

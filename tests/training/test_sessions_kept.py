@@ -75,6 +75,7 @@ def test_an_idle_session_is_put_away_and_goes_on(house: ServerProcess, client: C
             np.testing.assert_array_equal(array, weights[name])
 
 
+@pytest.mark.slow
 def test_a_session_whose_process_dies(house: ServerProcess, client: Client) -> None:
     with opened(client) as session:
         learn(session, 2)
@@ -110,6 +111,7 @@ def test_a_session_whose_process_dies(house: ServerProcess, client: Client) -> N
         assert answer["step"] == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path) as server, Client(server.url, server.key) as client:
         session = opened(client)
@@ -203,6 +205,7 @@ def test_compute_is_in_the_ledger_and_under_its_quota(house: ServerProcess, clie
     assert total["requests"] == 0
 
 
+@pytest.mark.slow
 def test_the_longest_idle_gives_way(house: ServerProcess, client: Client) -> None:
     with opened(client) as first, opened(client) as second:
         assert [one.refresh()["state"] for one in (first, second)] == ["idle", "open"]

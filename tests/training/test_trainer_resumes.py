@@ -98,6 +98,7 @@ def test_paused_within_an_epoch(data: Path, uninterrupted: dict[str, Any], tmp_p
     assert left(folder) == uninterrupted
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(data: Path, uninterrupted: dict[str, Any], tmp_path: Path) -> None:
     """Before its first checkpoint, then wherever chance has it."""
     chance = random.Random(11)

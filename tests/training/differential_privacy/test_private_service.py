@@ -76,6 +76,7 @@ def test_a_private_job_spends_of_its_data_sets_budget(client: Client, dataset: A
     assert told_of == {"epoch", "seconds", "learning_rate", "val_loss", "val_accuracy"}
 
 
+@pytest.mark.slow
 def test_steps_that_stop_early_spend_less(client: Client, dataset: Any) -> None:
     job = submit(
         client, dataset, "early", privacy=PRIVACY,
@@ -128,6 +129,7 @@ def opened(client: Client, dataset: Any, **privacy: Any) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_private_session_spends_by_the_step(client: Client, dataset: Any) -> None:
     x, y = (one[:5] for one in digits().values())
     with opened(client, dataset) as session:
@@ -163,6 +165,7 @@ def test_a_private_session_spends_by_the_step(client: Client, dataset: Any) -> N
     assert (spend["state"], spend["epsilon"]) == ("settled", card["epsilon"])
 
 
+@pytest.mark.slow
 def test_what_a_session_spent_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path) as server, Client(server.url, server.key, timeout=300) as client:
         dataset = client.datasets.upload(digits(), name="digits", target="y")
@@ -187,6 +190,7 @@ def test_what_a_session_spent_outlives_a_server_that_is_killed(tmp_path: Path) -
         assert (spend["state"], spend["steps"]) == ("settled", 4)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_or_cancelled_spends_what_it_began(
     client: Client, house: ServerProcess, dataset: Any
 ) -> None:

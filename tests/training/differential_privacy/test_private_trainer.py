@@ -47,7 +47,8 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return left(folder) | {"privacy": result.privacy}
 
 
-@pytest.mark.parametrize("how", ["killed", pytest.param("paused", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["paused", "killed"])
 def test_a_run_that_is_taken_up_again_is_the_very_same(
     data: Path, uninterrupted: dict[str, Any], tmp_path: Path, how: str
 ) -> None:
