@@ -238,3 +238,26 @@ def test_promotion_by_a_bound(
 
 def test_the_states_that_are_not_finished() -> None:
     assert set(UNFINISHED).isdisjoint(("succeeded", "failed", "cancelled"))
+
+
+def test_who_acts_while_a_trainer_tells_waits(database: Database) -> None:
+    """Events are numbered one after the other, whoever adds them; nobody holds another up."""
+    jobs = Jobs(database)
+    made = jobs.create(SPEC, ACME, ME)
+    jobs.move(made.id, ["queued"], "running")
+
+    def tell() -> None:
+        for number in range(60):
+            jobs.note(made.id, ("epoch", {"epoch": number}), seconds=float(number))
+
+    def act() -> None:
+        for _ in range(30):
+            jobs.act(made.id, "pause", "acme", ME)
+            assert jobs.move(made.id, ["pausing"], "running")
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(tell), pool.submit(tell), pool.submit(act)]:
+            done.result()
+    events = jobs.events(made.id)
+    assert [one.number for one in events] == list(range(1, len(events) + 1))
+    assert len(events) == 2 + 120 + 60

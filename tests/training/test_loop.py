@@ -65,7 +65,7 @@ def both(fit, callbacks, epochs, weights=None):
     model = network.from_config(config, SEED)
     fitting.compile_network(model, fit, "classes", 7)
     engine = Engine(model, rows, 16)
-    plan = loop.Plan(epochs=epochs, batch=16, seed=SEED, callbacks=fit.callbacks)
+    plan = loop.Plan(epochs=epochs, batch=16, seed=SEED, callbacks=fit.callbacks or [])
     fitted = loop.Loop(engine, rows, held, plan, Control()).run()
     engine.finish()
     keras.utils.set_random_seed(SEED)

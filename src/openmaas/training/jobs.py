@@ -173,6 +173,7 @@ class Jobs:
             Conflict: its state does not allow that.
         """
         with self._database.write() as connection:
+            _lock(connection, id)
             job = _get(connection, id, tenant)
             then = _ACTIONS[action].get(job.state)
             if then is None:
@@ -219,6 +220,7 @@ class Jobs:
             values: of further columns.
         """
         with self._database.write() as connection:
+            _lock(connection, id)
             state = connection.execute(sa.select(table.c.state).where(table.c.id == id)).scalar()
             if state not in before:
                 return False
@@ -228,6 +230,7 @@ class Jobs:
     def note(self, id: str, *events: tuple[str, dict[str, Any]], **values: Any) -> None:
         """Adds events (kind and data), and sets further columns with them."""
         with self._database.write() as connection:
+            _lock(connection, id)
             for kind, data in events:
                 _add_event(connection, id, kind, data)
             if values:
@@ -258,6 +261,13 @@ def _check_parts(connection: sa.Connection, spec: JobSpec, tenant: str) -> None:
         raise InvalidRequest(f"no upload {upload!r}", param="network.upload")
     if row.received < row.size:
         raise InvalidRequest(f"upload {upload!r} is not whole yet", param="network.upload")
+
+
+def _lock(connection: sa.Connection, id: str) -> None:
+    """Holds a job until the transaction's end: its state stays, and events are numbered one after
+    the other. Whoever adds an event first, and is held by the job then, holds who holds the job."""
+    query = sa.select(table.c.id).where(table.c.id == id)
+    connection.execute(query.with_for_update(key_share=True))
 
 
 def _get(connection: sa.Connection, id: str, tenant: str | None) -> Job:
