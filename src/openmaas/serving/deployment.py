@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from openmaas import background
 from openmaas.config import Limits
 from openmaas.errors import DeadlineExceeded, OpenMaaSError, Overloaded, WorkerFailed
 from openmaas.inference import Event, ModelInfo, Request
@@ -333,8 +334,7 @@ class Deployment:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain_seconds):
                     await self._drained.wait()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await background.end(self._task)
         for call in list(self.calls.values()):
             call.fail(_taken_down(self.model))
         self.sleep("draining")

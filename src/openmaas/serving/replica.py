@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import Literal, Protocol
 
+from openmaas import background
 from openmaas.config import Limits
 from openmaas.errors import WorkerFailed
 from openmaas.frames import Beat, Cancel, Cancelled, Emit, Refused, Submit, ToGateway
@@ -159,8 +160,7 @@ class Replica:
     async def stop(self, seconds: float = 5) -> None:
         """Ends the worker; whoever calls has seen to it that no call needs it."""
         self._set("stopping", "stopping")
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await background.end(self._task)
         worker, self.worker = self.worker, None
         self._lose(WorkerFailed("the model is being taken down", retry_after=1))
         if worker is not None:

@@ -220,9 +220,7 @@ class Jobs:
             values: of further columns.
         """
         with self._database.write() as connection:
-            _lock(connection, id)
-            state = connection.execute(sa.select(table.c.state).where(table.c.id == id)).scalar()
-            if state not in before:
+            if _lock(connection, id) not in before:
                 return False
             _set(connection, id, after, finished=after not in UNFINISHED, **values)
             return True
@@ -263,11 +261,12 @@ def _check_parts(connection: sa.Connection, spec: JobSpec, tenant: str) -> None:
         raise InvalidRequest(f"upload {upload!r} is not whole yet", param="network.upload")
 
 
-def _lock(connection: sa.Connection, id: str) -> None:
-    """Holds a job until the transaction's end: its state stays, and events are numbered one after
-    the other. Whoever adds an event first, and is held by the job then, holds who holds the job."""
-    query = sa.select(table.c.id).where(table.c.id == id)
-    connection.execute(query.with_for_update(key_share=True))
+def _lock(connection: sa.Connection, id: str) -> State | None:
+    """Holds a job until the transaction's end: its state, which is returned, stays, and events are
+    numbered one after the other. Whoever adds an event first, and is held by the job then, holds
+    who holds the job."""
+    query = sa.select(table.c.state).where(table.c.id == id)
+    return connection.execute(query.with_for_update(key_share=True)).scalar()
 
 
 def _get(connection: sa.Connection, id: str, tenant: str | None) -> Job:
